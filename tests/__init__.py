@@ -1,0 +1,1 @@
+"""What notebooks cannot test: processes, browsers, crashes, security."""
