@@ -1,4 +1,4 @@
-# Everything a person types here: demo, lab, test, bench. `make help` lists the rest.
+# Everything a person types here. `make help` lists it.
 SHELL := /bin/bash
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -6,9 +6,14 @@ BIN   := $(VENV)/bin
 # The interpreter that the virtual environment is made from.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-NB ?=
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+NB   ?=
+DATA ?=
+TARGET ?=
+BY   ?=
+ONLY ?=
 
-.PHONY: help setup demo lab test lint bench campaign chapter text export lock readme clean
+.PHONY: help setup demo lab test lint format bench campaign chapter text export lock readme clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,15 +27,44 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 
-chapter: setup ## NB=core/errors: fold .text/NB.py into nbs/NB.ipynb, run it, clean it, export it
+demo: ## the main job on a sample, or on your file: make demo DATA=file.csv TARGET=column BY=column,column
+	@start=$$(date +%s); $(MAKE) --silent setup && ready=$$(date +%s) \
+	  && aiplat demo $(if $(DATA),"$(DATA)" --target "$(TARGET)" --by "$(BY)") \
+	  && end=$$(date +%s) && echo && echo "set-up $$((ready - start)) s, demo $$((end - ready)) s, together $$((end - start)) s"
+
+lab: setup ## JupyterLab on the tutorials, with Ray and the MLflow UI running
+	@aiplat init && aiplat up --ui && jupyter lab --notebook-dir=. nbs/tutorials/quickstart.ipynb
+
+test: setup ## every test: lint, types, notebooks, processes, browsers
+	@bash tests/all.sh
+
+lint: setup ## style, types, notebooks clean and exported
+	@bash tests/lint.sh
+
+format: setup ## format notebooks and code, and export
+	@ruff format --quiet nbs tests benchmarks && ruff check --quiet --fix nbs tests benchmarks; nbdev-clean && nbdev-export
+
+bench: setup ## every figure, a JSON line each; ONLY=name for one
+	@$(PY) -m benchmarks $(ONLY)
+
+campaign: setup ## the long fault campaigns
+	@AIPLAT_CAMPAIGN=1 $(PY) -m pytest -q tests/test_crash.py
+
+chapter: setup ## NB=core/errors: fold .text/NB.py into nbs/NB.ipynb, export it, run it, clean it
 	@$(PY) -m tests.chapter $(NB)
 
-text: setup ## NB=core/errors: unfold nbs/NB.ipynb into .text/NB.py (percent format) to edit as text
-	@mkdir -p .text/$(dir $(NB)) && $(BIN)/jupytext --quiet --to py:percent --output .text/$(NB).py nbs/$(NB).ipynb
+text: setup ## NB=core/errors: unfold nbs/NB.ipynb into .text/NB.py (percent format), to edit as text
+	@mkdir -p .text/$(dir $(NB)) && jupytext --quiet --to py:percent --output .text/$(NB).py nbs/$(NB).ipynb
 
 export: setup ## every notebook to its module
-	@$(BIN)/nbdev-export
+	@nbdev-export
 
-lock: ## pin the dependencies of pyproject.toml anew
+readme: setup ## README.md from nbs/index.ipynb
+	@jupyter nbconvert --log-level ERROR --to markdown --output-dir . --output README nbs/index.ipynb
+
+lock: setup ## pin the dependencies of pyproject.toml anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --all-extras \
 	  --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+clean: ## remove what was made here, but not your .aiplat
+	@rm -rf $(VENV) .demo .text .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist

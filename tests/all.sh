@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Every test, on one shared Ray cluster, with coverage. `make test` calls this.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+began=$SECONDS
+bash tests/lint.sh
+
+echo "== one Ray cluster for all tests"
+stack=$(mktemp -d)
+export COVERAGE_FILE=$PWD/.coverage
+coverage erase
+finish() { (cd "$stack" && env -u AIPLAT_RAY aiplat down >/dev/null 2>&1) || true; rm -rf "$stack"; }
+trap finish EXIT
+(cd "$stack" && aiplat init >/dev/null && aiplat up >/dev/null)
+AIPLAT_RAY=$(cd "$stack" && python -c 'import json; print(json.load(open(".aiplat/stack.json"))["ray"]["address"])')
+export AIPLAT_RAY
+
+echo "== notebooks"
+coverage run "$(command -v nbdev-test)" --n-workers 2
+echo "== processes, browsers, crashes"
+coverage run -m pytest -q "$@"
+coverage combine --quiet
+coverage report --skip-covered --sort cover | tail -n 25
+echo "all tests in $((SECONDS - began)) s"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Style and types; notebooks clean; what is exported and generated is what the notebooks say.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+echo "== lint"
+ruff check --quiet .
+ruff format --quiet --check nbs tests benchmarks
+mypy --no-error-summary
+# Work on a copy: a check must not repair what it checks.
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -r pyproject.toml README.md aiplat nbs "$copy"
+(
+  cd "$copy"
+  nbdev-clean
+  nbdev-export
+  jupyter nbconvert --log-level ERROR --to markdown --output-dir . --output README nbs/index.ipynb
+)
+for part in nbs aiplat README.md; do
+  diff -rq --exclude __pycache__ --exclude .ipynb_checkpoints --exclude labextension "$part" "$copy/$part" \
+    || { echo "✗ $part is not what the notebooks say"; echo "→ run: make format readme"; exit 1; }
+done
