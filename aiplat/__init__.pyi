@@ -1,0 +1,30 @@
+# Written from the table of verbs by `python -m tests.stubs`: do not edit.
+from aiplat.core.workspace import init as init
+from aiplat.core.cluster import up as up
+from aiplat.core.cluster import down as down
+from aiplat.core.cluster import status as status
+from aiplat.training.search import train as train
+from aiplat.training.runs import runs as runs
+from aiplat.training.runs import show as show
+from aiplat.training.runs import compare as compare
+from aiplat.training.mitigate import mitigate as mitigate
+from aiplat.trust.evaluate import evaluate as evaluate
+from aiplat.trust.audit import audit as audit
+from aiplat.trust.cards import card as card
+from aiplat.release.registry import register as register
+from aiplat.release.registry import models as models
+from aiplat.release.registry import gate as gate
+from aiplat.release.registry import approve as approve
+from aiplat.release.registry import promote as promote
+from aiplat.release.registry import rollback as rollback
+from aiplat.release.batch import predict as predict
+from aiplat.frontends.dashboards import dashboard as dashboard
+from aiplat.release.verify import ledger as ledger
+from aiplat.release.verify import verify as verify
+from aiplat import data as data
+from aiplat.operations import pipeline as pipeline
+
+__version__: str
+
+def load_ipython_extension(ip: object) -> None: ...
+def unload_ipython_extension(ip: object) -> None: ...

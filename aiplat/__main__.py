@@ -1,0 +1,7 @@
+"""``python -m aiplat``: the command line."""
+
+import sys
+
+from aiplat.frontends.cli import main
+
+sys.exit(main())

@@ -1,0 +1,12 @@
+"""Write the type stubs of the verbs (`python -m tests.stubs`); a test compares them with the table."""
+
+from pathlib import Path
+
+from aiplat.frontends.verbs import stub
+
+PACKAGE = Path(__file__).parent.parent / "aiplat"
+STUBS = {PACKAGE / "__init__.pyi": "", PACKAGE / "data" / "__init__.pyi": "data"}
+
+if __name__ == "__main__":
+    for path, group in STUBS.items():
+        path.write_text(stub(group))
