@@ -1,0 +1,61 @@
+"""`kill -9` in the middle of `train`: the next command understands what was left, and `verify` explains it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aiplat.core import ledger
+from tests.conftest import run_cli
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+TRAIN = ["train", "sample:credit?rows=2000", "--target", "approved", "--trials", "6", "--candidates", "linear"]
+MOMENTS = 40 if os.environ.get("AIPLAT_CAMPAIGN") else 4
+
+
+def _killed_after(seconds: float, home: Path) -> int:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiplat.frontends.cli", *TRAIN], cwd=home, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(seconds)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
+    start = time.monotonic()
+    run_cli(*TRAIN, cwd=ws.root)
+    whole = time.monotonic() - start
+    moments = random.Random(0)
+    seen = set()
+    for number in range(MOMENTS):
+        # the import of the libraries fills the first part: nothing can be half-done there
+        code = _killed_after(whole * moments.uniform(0.35, 0.98), ws.root)
+        assert code in (-signal.SIGKILL, 0)
+        assert ledger.breaks(ws) == []
+        left = ledger.unfinished(ws)
+        assert len(left) <= 1, "an earlier command's half-done work was not closed"
+        verified = run_cli("verify", "--json", cwd=ws.root, check=False)
+        if left:
+            run = left[0].subject.partition(":")[2]
+            assert verified.returncode == 1 and run[:8] in verified.stdout, f"moment {number}: {verified.stdout}{verified.stderr}"
+            seen.add("half-done")
+        else:
+            assert verified.returncode == 0, verified.stdout + verified.stderr
+        listed = json.loads(run_cli("runs", "--json", cwd=ws.root).stdout)
+        assert "RUNNING" not in json.dumps(listed).upper().replace("'", ""), "a dead run is shown as running"
+    run_cli(*TRAIN, cwd=ws.root)
+    assert ledger.unfinished(ws) == [] and run_cli("verify", cwd=ws.root).returncode == 0
+    if os.environ.get("AIPLAT_CAMPAIGN"):
+        assert seen, "no moment was in the middle of the work"
