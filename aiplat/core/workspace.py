@@ -249,24 +249,27 @@ def _tracking_client(ws: Workspace) -> "MlflowClient":
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # importing it sets its own level
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     if uri.startswith("sqlite"):
         mark = ws.path("mlflow.ready")
         if not mark.exists():
             with ws.lock("tracking-migration", timeout=120):
                 if not mark.exists():
-                    _migrate(client, ws)
+                    _migrate(uri, ws)
                     mark.write_text(mlflow.__version__)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     _clients[uri] = client
     return client
 
 
-def _migrate(client: "MlflowClient", ws: Workspace) -> None:
+def _migrate(uri: str, ws: Workspace) -> None:
     import sqlite3
 
-    client.search_experiments(max_results=1)  # the first call makes the tables
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # making one makes the tables already
+    client.search_experiments(max_results=1)
     client.search_registered_models(max_results=1)
     with sqlite3.connect(ws.path("mlflow.db"), timeout=60) as database:
         database.execute("PRAGMA journal_mode=WAL")
