@@ -105,9 +105,9 @@ def installed(python: str | None = None) -> dict[str, str]:
         The interpreter's path; this one when it is the same or none.
     """
     if python and Path(python).is_absolute() and Path(python) != Path(sys.executable):
-        listing = "import json;from importlib.metadata import distributions as d;print(json.dumps({x.name: x.version for x in d()}))"
+        code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
         with suppress(OSError, subprocess.SubprocessError, ValueError):
-            done = subprocess.run([python, "-c", listing], capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
             return dict(sorted(json.loads(done.stdout).items()))
     return dict(sorted({str(d.name): d.version for d in metadata.distributions() if d.name}.items()))
 
