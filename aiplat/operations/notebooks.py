@@ -48,13 +48,13 @@ def open_notebook(path: str | Path) -> "NotebookNode":
     UserError
         When it is missing, or no notebook.
     """
-    import nbformat
-
     file = Path(path)
     if not file.is_file():
         beside = [found.name for found in file.parent.glob("*.ipynb")] if file.parent.is_dir() else []
-        kind = "is a folder" if file.is_dir() else "does not exist"
-        raise UserError(f"the notebook {file} {kind}", nearest(file.name, beside) + f" (in {file.parent.resolve()})")
+        what = f"{file} is a folder" if file.is_dir() else f"there is no notebook {file}"
+        raise UserError(what, nearest(file.name, beside) if beside else f"{file.parent.resolve()} holds no notebook")
+    import nbformat
+
     try:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text)

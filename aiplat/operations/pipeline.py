@@ -86,7 +86,9 @@ class PipelineRun(Result):
             Text(f"{ran} of {len(self.cells)} cells in {self.seconds:.1f} s: {self.outcome}", "good" if good else "bad")
         )
         given = ", ".join(f"{name} = {value!r}" for name, value in self.parameters.items()) or "defaults"
-        shown.append(Facts({"run": self.run, "parameters": given, "executed copy": self.notebook}))
+        copy = Path(self.notebook)
+        place = copy.relative_to(Path.cwd()) if copy.is_relative_to(Path.cwd()) else copy
+        shown.append(Facts({"run": self.run, "parameters": given, "executed copy": str(place)}))
         rows = [[cell.number, cell.line, cell.seconds, cell.state] for cell in self.cells]
         kinds = {(i, 3): STATES[cell.state] for i, cell in enumerate(self.cells) if cell.state in STATES}
         shown.append(Table(["cell", "code", "seconds", "state"], rows, kinds=kinds))
