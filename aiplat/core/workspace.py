@@ -194,7 +194,8 @@ def _open_store(url: str) -> "Engine":
 
     if not url.startswith("sqlite"):
         check_reachable(url, "the ledger's database", "start it, or mend `store` in settings.ini")
-        return sa.create_engine(url, pool_pre_ping=True)
+        patience = {"connect_timeout": 10} if url.startswith("postgresql") else {}  # seconds; its own default is minutes
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=patience)
     engine = sa.create_engine(url, connect_args={"timeout": 15})
 
     @sa.event.listens_for(engine, "connect")
@@ -248,7 +249,8 @@ def _tracking_client(ws: Workspace) -> "MlflowClient":
         logging.getLogger(noisy).setLevel(logging.WARNING)
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # importing it sets its own level
+    # importing it sets its own level; what it logs as an error it raises too, and that is shown in two lines
+    logging.getLogger("mlflow").setLevel(logging.WARNING if os.environ.get("AIPLAT_DEBUG") else logging.CRITICAL)
     if uri.startswith("sqlite"):
         mark = ws.path("mlflow.ready")
         if not mark.exists():
