@@ -31,7 +31,19 @@ from aiplat.frontends.verbs import VERBS, Verb
 from tests.conftest import run_cli
 from tests.stubs import STUBS
 
-HEAVY = ["ray", "mlflow", "sklearn", "pandas", "numpy", "scipy", "pyarrow", "sqlalchemy", "optuna", "fairlearn", "papermill"]
+HEAVY = [
+    "ray",
+    "mlflow",
+    "sklearn",
+    "pandas",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "sqlalchemy",
+    "optuna",
+    "fairlearn",
+    "papermill",
+]
 GLOBAL = {"json", "debug", "profile", "help", "version", "h"}
 Data = Annotated[Any, "data"]
 
@@ -122,11 +134,13 @@ def test_stubs_are_in_sync() -> None:
 
 
 def test_python_face() -> None:
-    assert aiplat.train is aiplat.train and inspect.signature(aiplat.train) == inspect.signature(verbs.find(["train"])[0].load())
+    assert aiplat.train is aiplat.train and inspect.signature(aiplat.train) == inspect.signature(
+        verbs.find(["train"])[0].load()
+    )
     assert aiplat.data.describe.__name__ == "describe" and aiplat.pipeline.run.__name__ == "run"
     assert {"train", "data", "pipeline"} <= set(dir(aiplat))
     with pytest.raises(AttributeError, match="did you mean 'train'"):
-        aiplat.trian
+        getattr(aiplat, "trian")  # noqa: B009
     from aiplat import data
 
     assert data.__name__ == "aiplat.data"
@@ -144,8 +158,9 @@ def test_python_face_explains_foreign_failures(monkeypatch: pytest.MonkeyPatch) 
 
 def test_light() -> None:
     """Loading the extension, listing the verbs and misspelling one imports no heavy library."""
-    code = "import sys; from IPython.core.interactiveshell import InteractiveShell as S; s = S.instance(); before = set(sys.modules)\n"
-    code += "s.run_line_magic('load_ext', 'aiplat'); import aiplat.frontends.cli as c; c.main(['--help']); c.main(['trian'])\n"
+    code = "import sys; from IPython.core.interactiveshell import InteractiveShell as S; s = S.instance()\n"
+    code += "before = set(sys.modules); s.run_line_magic('load_ext', 'aiplat')\n"
+    code += "import aiplat.frontends.cli as c; c.main(['--help']); c.main(['trian'])\n"
     code += f"bad = [m for m in {HEAVY} if m in sys.modules and m not in before]; assert not bad, bad"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -160,9 +175,18 @@ def read(line: str, **names: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("echoing")
 def test_values(table: Any) -> None:
-    got = read('train people --by "a, b" --by c -p lr 0.1 -p n 5 --trials=3 --share .25 --method slow --out x.csv --loud', people=table)
+    got = read(
+        'train people --by "a, b" --by c -p lr 0.1 -p n 5 --trials=3 --share .25 --method slow --out x.csv --loud',
+        people=table,
+    )
     assert got["data"] is table and got["by"] == ["a", "b", "c"] and got["p"] == [("lr", "0.1"), ("n", "5")]
-    assert (got["trials"], got["share"], got["method"], got["out"], got["loud"]) == (3, 0.25, "slow", Path("x.csv"), True)
+    assert (got["trials"], got["share"], got["method"], got["out"], got["loud"]) == (
+        3,
+        0.25,
+        "slow",
+        Path("x.csv"),
+        True,
+    )
     assert read("train people.csv more")["extra"] == "more"
     assert read("train --data people.csv --extra=more")["extra"] == "more"
     assert read(r"train x.csv --by 'income\, yearly,age'")["by"] == ["income, yearly", "age"]
@@ -171,8 +195,21 @@ def test_values(table: Any) -> None:
 
 @pytest.mark.usefixtures("echoing")
 def test_variables(table: Any) -> None:
-    got = read("train $frame --trials $n --by $cols --out $where -p lr $lr", frame=table, n=7, cols=["a, b", "c"], where=Path("o"), lr=0.5)
-    assert got["data"] is table and got["trials"] == 7 and got["by"] == ["a, b", "c"] and got["out"] == Path("o") and got["p"] == [("lr", "0.5")]
+    got = read(
+        "train $frame --trials $n --by $cols --out $where -p lr $lr",
+        frame=table,
+        n=7,
+        cols=["a, b", "c"],
+        where=Path("o"),
+        lr=0.5,
+    )
+    assert (
+        got["data"] is table
+        and got["trials"] == 7
+        and got["by"] == ["a, b", "c"]
+        and got["out"] == Path("o")
+        and got["p"] == [("lr", "0.5")]
+    )
     assert read("train x.csv --trials $n", n=None)["trials"] == 12  # None is: not given
     assert read("train x.csv $$n", n=1)["extra"] == "$n"
     assert read("train x.csv $text", text="--loud")["extra"] == "--loud"  # a value never turns into an option
@@ -215,13 +252,40 @@ def test_mistakes_get_two_lines(line: str, table: Any) -> None:
 NAMES = st.sampled_from(["x", "people", "_", "naïve", "a b", "$", "trials"])
 PIECES = st.one_of(
     st.sampled_from([word for verb in VERBS for word in verb.name.split()]),
-    st.sampled_from(["--by", "--trials", "--data", "-p", "--loud", "--no-loud", "--json", "--debug", "--profile", "--help", "--", "-", "$x", "$$", "=", "a,b", "#", ";", "\\"]),
+    st.sampled_from(
+        [
+            "--by",
+            "--trials",
+            "--data",
+            "-p",
+            "--loud",
+            "--no-loud",
+            "--json",
+            "--debug",
+            "--profile",
+            "--help",
+            "--",
+            "-",
+            "$x",
+            "$$",
+            "=",
+            "a,b",
+            "#",
+            ";",
+            "\\",
+        ]
+    ),
     st.text(max_size=12),
 )
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces=st.lists(PIECES, max_size=7), names=st.dictionaries(NAMES, st.one_of(st.integers(), st.text(max_size=5), st.none(), st.lists(st.text(max_size=3)))))
+@given(
+    pieces=st.lists(PIECES, max_size=7),
+    names=st.dictionaries(
+        NAMES, st.one_of(st.integers(), st.text(max_size=5), st.none(), st.lists(st.text(max_size=3)))
+    ),
+)
 def test_any_line_gives_a_result_or_two_lines(echoing: None, pieces: list[str], names: dict[str, Any]) -> None:
     line = " ".join(pieces)
     try:
@@ -236,7 +300,9 @@ def test_any_line_gives_a_result_or_two_lines(echoing: None, pieces: list[str], 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(min_size=1, max_size=8).filter(lambda name: name.strip() == name and "\\" not in name), max_size=4))
+@given(
+    st.lists(st.text(min_size=1, max_size=8).filter(lambda name: name.strip() == name and "\\" not in name), max_size=4)
+)
 def test_lists_survive_commas(names: list[str]) -> None:
     assert faces.split_list(",".join(name.replace(",", "\\,") for name in names)) == names
 
@@ -249,15 +315,32 @@ def _foreign(name: str, text: str, module: str = "mlflow.exceptions") -> Excepti
 
 
 FAULTS = {
-    "locked": (_foreign("OperationalError", "(sqlite3.OperationalError) database is locked\n[SQL: INSERT …]"), "locked"),
+    "locked": (
+        _foreign("OperationalError", "(sqlite3.OperationalError) database is locked\n[SQL: INSERT …]"),
+        "locked",
+    ),
     "disk": (OSError(28, "No space left on device"), "disk is full"),
     "sqlite disk": (sqlite3.OperationalError("database or disk is full"), "disk is full"),
     "arrow disk": (_foreign("ArrowInvalid", "[errno 28] No space left on device"), "disk is full"),
     "rights": (PermissionError(13, "Permission denied", "/etc/shadow"), "/etc/shadow"),
-    "mlflow": (_foreign("MlflowException", "API request to http://ml:5000/api failed: Max retries exceeded"), "http://ml:5000/api does not answer"),
-    "requests": (_foreign("ConnectionError", "HTTPConnectionPool(host='ml', port=5000): Max retries exceeded"), "ml:5000 does not answer"),
-    "postgres": (_foreign("OperationalError", 'connection failed: connection to server at "10.0.0.5", port 5432 failed: timeout'), "10.0.0.5:5432"),
-    "password": (ConnectionRefusedError("postgresql://ann:s3cret@db:5432/ml refused"), "postgresql://ann:***@db:5432/ml"),
+    "mlflow": (
+        _foreign("MlflowException", "API request to http://ml:5000/api failed: Max retries exceeded"),
+        "http://ml:5000/api does not answer",
+    ),
+    "requests": (
+        _foreign("ConnectionError", "HTTPConnectionPool(host='ml', port=5000): Max retries exceeded"),
+        "ml:5000 does not answer",
+    ),
+    "postgres": (
+        _foreign(
+            "OperationalError", 'connection failed: connection to server at "10.0.0.5", port 5432 failed: timeout'
+        ),
+        "10.0.0.5:5432",
+    ),
+    "password": (
+        ConnectionRefusedError("postgresql://ann:s3cret@db:5432/ml refused"),
+        "postgresql://ann:***@db:5432/ml",
+    ),
     "memory": (MemoryError(), "memory"),
     "package": (ModuleNotFoundError("No module named 's3fs'", name="s3fs"), "s3fs"),
 }
@@ -296,9 +379,18 @@ def test_unexpected_names_the_place() -> None:
 
 @pytest.mark.parametrize(
     ("problem", "code"),
-    [(UserError("bad", "mend"), 1), (UsageError("bad", "mend"), 2), (Refused("bad", "mend"), 3), (KeyboardInterrupt(), 130), (KeyError("x"), 1), (OSError(28, "full"), 1)],
+    [
+        (UserError("bad", "mend"), 1),
+        (UsageError("bad", "mend"), 2),
+        (Refused("bad", "mend"), 3),
+        (KeyboardInterrupt(), 130),
+        (KeyError("x"), 1),
+        (OSError(28, "full"), 1),
+    ],
 )
-def test_exit_codes(problem: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_codes(
+    problem: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(Verb, "load", failing(problem))
     assert command_line.run(["runs"]) == code
     out, err = capsys.readouterr()
@@ -324,7 +416,12 @@ def test_result_of_an_error_is_shown_first(monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.mark.usefixtures("echoing")
 def test_flags_stand_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for line in ["--json train x.csv", "train --json x.csv", "train x.csv --profile prod --json", "--profile=prod train x.csv --json"]:
+    for line in [
+        "--json train x.csv",
+        "train --json x.csv",
+        "train x.csv --profile prod --json",
+        "--profile=prod train x.csv --json",
+    ]:
         assert command_line.run(line.split()) == 0
         assert json.loads(capsys.readouterr().out)["given"]["data"] == "x.csv"
     seen = []
@@ -336,7 +433,11 @@ def test_flags_stand_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_in_a_process(tmp_path: Path) -> None:
     done = run_cli("promot", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and done.stdout == "" and done.stderr == "✗ there is no verb 'promot'\n→ did you mean 'promote'? (aiplat --help lists all)\n"
+    assert (
+        done.returncode == 2
+        and done.stdout == ""
+        and done.stderr == "✗ there is no verb 'promot'\n→ did you mean 'promote'? (aiplat --help lists all)\n"
+    )
     done = run_cli("runs", cwd=tmp_path, check=False)
     assert done.returncode == 1 and "aiplat init" in done.stderr and "Traceback" not in done.stderr
     assert json.loads(run_cli("--version", "--json", cwd=tmp_path).stdout) == {"version": aiplat.__version__}
@@ -363,7 +464,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_ascii_terminal(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "aiplat", "--help"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [sys.executable, "-m", "aiplat", "--help"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
     assert done.returncode == 0 and b"train" in done.stdout
 
 
@@ -404,7 +507,11 @@ def test_magic_returns_and_fails(shell: Any, table: Any, monkeypatch: pytest.Mon
 def test_cell_magic(shell: Any) -> None:
     shell.user_ns["n"] = 5
     got = run(shell, "%%aiplat train x.csv --trials $n\nmodel = {n}  # $n stays")
-    assert got.given["cell"].strip() == "model = {n}  # $n stays" and got.given["namespace"] is shell.user_ns and got.given["trials"] == 5
+    assert (
+        got.given["cell"].strip() == "model = {n}  # $n stays"
+        and got.given["namespace"] is shell.user_ns
+        and got.given["trials"] == 5
+    )
     with pytest.raises(UsageError, match="empty"):
         run(shell, "%%aiplat train x.csv\n\n")
 
@@ -419,7 +526,10 @@ def test_debug_lasts_until_the_next_line(shell: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Verb, "load", failing(KeyError("x")))
     with pytest.raises(UserError) as caught:
         run(shell, "%aiplat runs --debug")
-    assert any("KeyError" in line for line in caught.value._render_traceback_()) and len(caught.value._render_traceback_()) > 2
+    assert (
+        any("KeyError" in line for line in caught.value._render_traceback_())
+        and len(caught.value._render_traceback_()) > 2
+    )
     with pytest.raises(UserError) as caught:
         run(shell, "%aiplat runs")
     assert len(caught.value._render_traceback_()) == 2
@@ -452,7 +562,11 @@ def test_unload_leaves_nothing() -> None:
     shell.run_line_magic("load_ext", "aiplat")
     assert "aiplat" in shell.magics_manager.magics["cell"]
     shell.run_line_magic("unload_ext", "aiplat")
-    assert before == (set(shell.magics_manager.magics["line"]), list(shell.Completer.custom_matchers), set(shell.user_ns))
+    assert before == (
+        set(shell.magics_manager.magics["line"]),
+        list(shell.Completer.custom_matchers),
+        set(shell.user_ns),
+    )
     InteractiveShell.clear_instance()
 
 
@@ -461,11 +575,21 @@ def test_papermill_reports_the_two_lines(tmp_path: Path) -> None:
     import papermill
 
     cells = [nbformat.v4.new_code_cell(source) for source in ("%load_ext aiplat", "%aiplat trian people.csv")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "p"}}), tmp_path / "in.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "p"}}),
+        tmp_path / "in.ipynb",
+    )
     with pytest.raises(papermill.PapermillExecutionError) as caught:
-        papermill.execute_notebook(str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False, log_output=False)
+        papermill.execute_notebook(
+            str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False, log_output=False
+        )
     assert "there is no verb 'trian'" in str(caught.value) and "did you mean 'train'" in str(caught.value)
-    (output,) = [o for c in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in c.get("outputs", []) if o.output_type == "error"]
+    (output,) = [
+        o
+        for c in nbformat.read(tmp_path / "out.ipynb", 4).cells
+        for o in c.get("outputs", [])
+        if o.output_type == "error"
+    ]
     assert output.ename == "UsageError" and len(output.traceback) == 2
 
 

@@ -91,6 +91,8 @@ def overview(colour: bool = False, only: str = "") -> str:
         rows = list(FLAGS.items())
         out += [*_columns(rows, colour, width, left), ""]
     out.append("aiplat VERB --help says more. In a notebook: %load_ext aiplat, then %aiplat VERB …")
+    if not only:
+        out.append("There, a DataFrame is given by its name, and the value of any other variable x as $x.")
     return "\n".join(out)
 
 # %% ../../nbs/frontends/help.ipynb #9bcb8888

@@ -285,7 +285,8 @@ class AiplatMagics(Magics):
         Parameters
         ----------
         line
-            The verb and its arguments, as in a shell. A DataFrame is given by its bare name, any other variable as ``$name``.
+            The verb and its arguments, as in a shell. A DataFrame is given by its bare name, any other variable
+            as ``$name``.
         cell
             The body of a ``%%aiplat train`` cell: code that makes the estimator.
         """

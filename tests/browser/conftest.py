@@ -1,0 +1,56 @@
+"""One headless Chromium for the tests that need a browser, without any network beyond this machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+PICTURES = "AIPLAT_SCREENSHOTS"  # a folder in which people can look at what the tests saw
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; tests are skipped in one line where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine: pages are not looked at")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def offline(browser: Any) -> Iterator[Any]:
+    """A function that opens a page at a width; every request that would leave this machine fails."""
+    contexts = []
+
+    def open_page(address: str, width: int = 1280, height: int = 900) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+
+        def only_here(route: Any) -> None:
+            here = route.request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
+            route.continue_() if here else route.abort()
+
+        context.route("**/*", only_here)
+        page = context.new_page()
+        page.goto(address, wait_until="load", timeout=120_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

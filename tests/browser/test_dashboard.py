@@ -1,0 +1,122 @@
+"""The dashboard as people see it: served by Voila, offline, with real content, in light and dark, on desk and phone."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiplat.core import workspace
+from aiplat.frontends import dashboards
+from tests.browser.conftest import PICTURES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def _fill(ws: Any) -> None:
+    """A model in production, one that was moved past the gate, and a group with a hostile name."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from aiplat.data.sample import credit
+    from aiplat.release.registry import promote, register
+    from aiplat.training.runs import log_run
+    from aiplat.trust.audit import audit
+
+    people = credit(rows=3000, seed=1).dropna().reset_index(drop=True)
+    people["sex"] = people["sex"].replace("female", HOSTILE)
+    train, test = people.iloc[:2000], people.iloc[2000:]
+    text = [name for name in people if people[name].dtype.kind not in "biuf"]
+    numbers = [name for name in people if name not in text and name != "approved"]
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), text), (StandardScaler(), numbers))
+    model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(
+        train.drop(columns="approved"), train["approved"]
+    )
+    about = {
+        "task": "binary",
+        "target": "approved",
+        "features": [*text, *numbers],
+        "positive": "1",
+        "name": "first try",
+    }
+    logged = log_run(ws, "train", model, train=train, test=test, **about)
+    register(logged.run.id, "credit")
+    audit("credit/1", by=["sex", "age_group"])
+    promote("credit/1", to="production")
+    register(logged.run.id, "shadow")
+    ws.client().set_registered_model_alias("shadow", "production", "1")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("credit")
+    rules = {"metrics": "roc_auc >= 0.6", "fairness": "demographic_parity_ratio >= 0.1 by sex"}
+    ws = workspace.create(home, user="ana", gates={"production": rules})
+    before = Path.cwd()
+    os.chdir(home)
+    try:
+        _fill(ws)
+        yield dashboards.dashboard(background=True).address
+    finally:
+        dashboards.stop(ws)
+        os.chdir(before)
+
+
+def _keep(page: Any, name: str, tmp_path: Path) -> Path:
+    picture = Path(os.environ.get(PICTURES) or tmp_path) / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=picture, full_page=True)
+    return picture
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
+def test_portfolio(served: str, offline: Any, theme: str, width: int, tmp_path: Path) -> None:
+    page = offline(f"{served}&theme={theme}", width)
+    page.wait_for_selector(".aiplat-page .seat", timeout=90_000)
+    text = page.inner_text(".aiplat-page")
+    for said in (
+        "Portfolio",
+        "credit · version 1",
+        "promoted by ana",
+        "roc_auc >= 0.6",
+        "Fairness",
+        "selected",
+        HOSTILE,
+        "first try",
+        "the chain holds",
+    ):
+        assert said in text, said
+    assert "somebody moved the alias past the gate" in text
+    assert page.title().lower() == "portfolio" and page.locator("img[src=x]").count() == 0
+    assert "import" not in page.inner_text("body"), "Voila leaves the code out"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    back = page.evaluate("getComputedStyle(document.querySelector('.aiplat-page section.seat')).backgroundColor")
+    brightness = sum(int(part) for part in back.strip("rgba()").split(",")[:3])
+    assert (brightness < 200) == (theme == "dark")
+    assert _keep(page, f"portfolio-{theme}-{width}", tmp_path).stat().st_size > 20_000
+
+
+def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Any) -> None:
+    ws = workspace.create(tmp_path / "new")
+    monkeypatch.chdir(ws.root)
+    try:
+        page = offline(dashboards.dashboard(background=True).address)
+        page.wait_for_selector(".aiplat-page .start", timeout=90_000)
+        assert "%aiplat train sample:credit --target approved" in page.inner_text(".aiplat-page")
+        assert not (ws.state / "mlflow.db").exists(), "looking makes nothing"
+        _keep(page, "portfolio-empty", tmp_path)
+    finally:
+        dashboards.stop(ws)
+
+
+def test_nobody_enters_without_the_token(served: str) -> None:
+    with urllib.request.urlopen(served.partition("?")[0], timeout=10) as answer:
+        assert "/login" in answer.geturl()
+    assert served.startswith("http://127.0.0.1:")
