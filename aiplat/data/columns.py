@@ -140,7 +140,7 @@ class Content:
     Attributes
     ----------
     kind : str
-        ``bool``, ``int64``, ``uint64``, ``float64``, ``text``, ``datetime``, ``datetime[ZONE]``, ``duration``, ``empty``.
+        ``bool``, ``int64``, ``uint64``, ``float64``, ``text``, ``datetime``, ``datetime[ZONE]``, ``duration`` or empty
     values : tuple of arrays
         Numpy arrays, little-endian, with 0 where a value is missing; text is one Arrow array with empty text there.
     missing : numpy.ndarray or None
