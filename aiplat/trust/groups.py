@@ -83,10 +83,16 @@ def _table(
 
 
 def _areas(said: Outcome, members: NDArray[Any], groups: int) -> list[Measure]:
-    """The AUC of every group, each row being in the group that ``members`` says."""
+    """The AUC of every group, each row being in the group that ``members`` says; the rarer class gives its size."""
     assert said.scores is not None
     truth = said.truth == 1
-    return [intervals.delong(truth[rows], said.scores[rows]) for rows in (members == g for g in range(groups))]
+    out = []
+    for group in range(groups):
+        rows = members == group
+        positives = int(truth[rows].sum())
+        area = intervals.delong(truth[rows], said.scores[rows])
+        out.append(replace(area, n=min(positives, int(rows.sum()) - positives)))
+    return out
 
 # %% ../../nbs/trust/groups.ipynb #6f429190
 def group_lines(
@@ -155,9 +161,9 @@ def all_disparities(lines: Sequence[GroupLine], min_group: int = MIN_GROUP) -> d
 # %% ../../nbs/trust/groups.ipynb #ff599e14
 SENTENCES: Mapping[str, str] = {
     "selection_rate": "{low} is selected at {ratio} times the rate of {high}: {a} against {b}",
-    "true_positive_rate": "of those who are positive, {low} is found at {ratio} times the rate of {high}: {a} against {b}",
-    "false_positive_rate": "of those who are negative, {b} of {high} is selected wrongly against {a} of {low}",
-    "false_negative_rate": "of those who are positive, {b} of {high} is missed against {a} of {low}",
+    "true_positive_rate": "among positives, {low} is found at {ratio} times the rate of {high}: {a} against {b}",
+    "false_positive_rate": "among negatives, {b} of {high} is selected wrongly against {a} of {low}",
+    "false_negative_rate": "among positives, {b} of {high} is missed against {a} of {low}",
     "precision": "a selection is right in {a} of cases for {low} against {b} for {high}",
     "accuracy": "the model is right about {a} of {low} against {b} of {high}",
     "roc_auc": "it ranks {low} with an area of {a} under the ROC curve, {high} with {b}",
@@ -205,7 +211,8 @@ def forest_of(lines: Sequence[GroupLine], rate: str, min_group: int) -> Svg:
         rows += [charts.Row(by)] if own else []
         rows += [charts.Row(line.group, m := line.rates[rate], compared(m, min_group)) for line in own]
     bounded = rate not in ("mae", "rmse", "bias")
-    svg = charts.forest(rows, lowest=0 if rate != "bias" else None, highest=1 if bounded else None)
+    title = f"{rate.replace('_', ' ')}, 95 % intervals"
+    svg = charts.forest(rows, title=title, lowest=0 if rate != "bias" else None, highest=1 if bounded else None)
     told = [f"{r.label} {r.measure.value:.3f}" for r in rows if r.measure is not None and r.measure.value is not None]
     more = f" and {len(told) - 12} more" if len(told) > 12 else ""
     return Svg(svg, f"{rate.replace('_', ' ')} by group with 95 % intervals: {', '.join(told[:12])}{more}")
