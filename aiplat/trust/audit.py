@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% ../../nbs/trust/audit.ipynb #2e2a9917
+_TITLES = {
+    "roc_auc": "Area under the ROC curve",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean square error",
+}
 _PICTURES = {  # the rate that is drawn under a criterion; each rate is drawn once
     "demographic_parity": "selection_rate",
     "equal_opportunity": "true_positive_rate",
@@ -144,7 +149,7 @@ class Audit(Result):
             return []
         row = self.criteria[f"{family}_difference"]
         wants = {**FAMILIES, **ERROR_FAMILIES}
-        out: list[Block] = [Heading(family.replace("_", " ").capitalize(), 3)]
+        out: list[Block] = [Heading(_TITLES.get(family, family.replace("_", " ").capitalize()), 3)]
         out += [Text(f"Asks that {wants[family].wants}.", "dim")] if family in wants else []
         for by in self.groupings:
             found = row[by] if row[by].value is not None else self.criteria[name][by]
