@@ -215,7 +215,7 @@ OPENERS = {"duckdb": _duckdb, "sqlite": _sqlite, "postgresql": _postgresql}
 
 # %% ../../nbs/data/databases.ipynb #f802de55
 MISSING_TABLE = re.compile(
-    r'Table with name (\S+) does not exist|no such table: (\S+)|relation "([^"]+)" does not exist'
+    r'Table with name (.+?) does not exist|no such table: (\S+)|relation "([^"]+)" does not exist'
 )
 
 

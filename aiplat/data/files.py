@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'COMPRESSIONS', 'SIGNATURES', 'ADVICE', 'kind_of', 'shown', 
 import csv
 import io
 import json
+import os
 import re
 import warnings
 from collections import Counter
@@ -152,7 +153,7 @@ def open_bytes(name: str, compression: str | None = None) -> bytes:
     Raises
     ------
     UserError
-        When it is missing, a folder, not readable, not reachable, or damaged.
+        When it is missing, not readable, not reachable, or damaged.
     """
     import fsspec
 
@@ -167,10 +168,6 @@ def open_bytes(name: str, compression: str | None = None) -> bytes:
             reason = "not found, or not to be reached" if "://" in reason else reason
             raise UserError(f"{label} cannot be fetched ({reason})", "check the address and the network") from None
         raise UserError(f"there is no file {label}", neighbours(address)) from None
-    except IsADirectoryError:
-        raise UserError(
-            f"{label} is a folder", f"name a file in it; {nearest('', _siblings(address + '/x'))}"
-        ) from None
     except PermissionError:
         raise UserError(f"{label} may not be read", "ask its owner for access, or give other credentials") from None
     except ImportError as error:
@@ -263,7 +260,20 @@ def read_csv(raw: bytes, name: str, separator: str | None = None) -> "pd.DataFra
         raise _csv_error(error, name) from error
     if frame.empty:
         raise UserError(f"{name} has a header but no rows", "give a file with at least one row below the header")
-    return settle(frame)
+    return settle(_without_loss(frame, raw, separator))
+
+
+def _without_loss(frame: "pd.DataFrame", raw: bytes, separator: str) -> "pd.DataFrame":
+    """Long integers with gaps, which pandas reads as floats that cannot hold them, read anew."""
+    import pandas as pd
+
+    floats = frame.select_dtypes("float64")
+    for name in floats.columns[(floats.abs().max() >= 2**53) & floats.isna().any()]:
+        texts = pd.read_csv(io.BytesIO(raw), sep=separator, index_col=False, usecols=[name], dtype="str")[name]
+        if len(texts) == len(frame) and texts.dropna().str.fullmatch(r"\s*[+-]?\d+\s*").all():
+            whole = [int(text) if isinstance(text, str) else None for text in texts]
+            frame[name] = pd.Series(whole, dtype=object)
+    return frame
 
 
 def _check_text(raw: bytes, name: str) -> None:
@@ -400,6 +410,9 @@ def read_file(name: str, columns: Sequence[str] | None = None) -> "pd.DataFrame"
     UserError
         For everything that can be wrong with a file.
     """
+    if "://" not in name and os.path.isdir(os.path.expanduser(name)):
+        todo = f"name a file in it; {neighbours(name.rstrip('/') + '/')}".replace(" (in that folder)", "")
+        raise UserError(f"{shown(name)} is a folder", todo)
     kind, compression = kind_of(name)
     raw, label = open_bytes(name, compression), shown(name)
     check_content(raw[:4096], kind, label)

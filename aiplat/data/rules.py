@@ -87,6 +87,8 @@ def _infer_column(column: "pd.Series") -> dict[str, Any]:
 def _widened(low: float, high: float, whole: bool) -> dict[str, Any]:
     """A range with a margin, rounded outwards to two significant digits of its width."""
     width = (high - low) or abs(high) or 1.0
+    if not -1e300 < low <= high < 1e300:
+        return {"min_value": low, "max_value": high}
     step = 10.0 ** (math.floor(math.log10(width)) - 1)
     step = max(step, 1.0) if whole else step
     wider_low, wider_high = (low - width) / step, (high + width) / step

@@ -40,7 +40,7 @@ SCHEMES: dict[str, str] = {
 def _scheme(text: str) -> str:
     """The scheme of a URI; nothing for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
-    return "" if match is None or Path(text).exists() else match[1].lower()
+    return "" if match is None or os.path.exists(text) else match[1].lower()
 
 
 def _check_scheme(scheme: str, text: str) -> None:
