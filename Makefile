@@ -33,7 +33,7 @@ demo: ## the main job on a sample, or on your file: make demo DATA=file.csv TARG
 	  && end=$$(date +%s) && echo && echo "set-up $$((ready - start)) s, demo $$((end - ready)) s, together $$((end - start)) s"
 
 lab: setup ## JupyterLab on the tutorials, with Ray and the MLflow UI running
-	@aiplat init && aiplat up --ui && jupyter lab --notebook-dir=. nbs/tutorials/quickstart.ipynb
+	@aiplat init && aiplat up --ui && jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. nbs/tutorials/quickstart.ipynb
 
 test: setup ## every test: lint, types, notebooks, processes, browsers
 	@bash tests/all.sh

@@ -115,3 +115,10 @@ def test_settings_file_of_the_repository_is_valid() -> None:
     from aiplat.core.settings import load_settings
 
     assert load_settings(ROOT, environ={}).gates["production"]
+
+
+def test_architecture_lists_every_room() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in MODULES:
+        summary = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+        assert f"| `{path.stem}` | {summary} |" in page, f"ARCHITECTURE.md does not say what {path.relative_to(ROOT)} knows: {summary}"
