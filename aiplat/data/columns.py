@@ -76,7 +76,7 @@ def _settle_column(column: "pd.Series") -> "pd.Series":
         return column.map(str, na_action="ignore").astype("str")
     return column
 
-
+# %% ../../nbs/data/columns.ipynb #d1724785
 def _plain_storage(column: "pd.Series") -> "pd.Series":
     """Without categories, sparseness, Arrow wrappers, narrow numbers and nullable types that have no gap to hold."""
     import pandas as pd

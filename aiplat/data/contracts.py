@@ -306,7 +306,7 @@ class Checked(Result):
         where = f"recorded as evidence {self.evidence}" if self.evidence else "no workspace here: nothing was recorded"
         return [*out, Text(where, "dim")]
 
-
+# %% ../../nbs/data/contracts.ipynb #5f18ad4e
 def check(data: Data, *, contract: str) -> Checked:
     """Hold data to a contract; every broken rule is shown, and the exit code is 3 when there is one.
 

@@ -180,7 +180,7 @@ def _sqlite(address: Address) -> Iterator[Session]:
 
         yield Session(run, tables)
 
-
+# %% ../../nbs/data/databases.ipynb #38b6896d
 @contextmanager
 def _postgresql(address: Address) -> Iterator[Session]:
     import pandas as pd
@@ -265,7 +265,7 @@ def read_database(uri: str) -> "pd.DataFrame":
         raise UserError("the query gives no rows", f"loosen its conditions: {(address.query or address.table)[:80]}")
     return settle(rows.frame.set_axis(rows.names, axis="columns"))
 
-
+# %% ../../nbs/data/databases.ipynb #1494abed
 def _driver_error(error: Exception, address: Address) -> UserError:
     text = without_secrets(str(error), address.place) or type(error).__name__
     label, kind = address.label, type(error).__name__

@@ -181,7 +181,7 @@ def open_bytes(name: str, compression: str | None = None) -> bytes:
         reason = without_secrets(str(error) or type(error).__name__, name)
         raise UserError(f"{label} cannot be read ({reason})", "check the address, credentials and network") from error
 
-
+# %% ../../nbs/data/files.ipynb #f432dcdf
 def without_secrets(text: str, address: str) -> str:
     """The first line of somebody else's message, without what may be secret in ``address``."""
     for secret in _secrets(address):
@@ -262,7 +262,7 @@ def read_csv(raw: bytes, name: str, separator: str | None = None) -> "pd.DataFra
         raise UserError(f"{name} has a header but no rows", "give a file with at least one row below the header")
     return settle(_without_loss(frame, raw, separator))
 
-
+# %% ../../nbs/data/files.ipynb #ff47fccc
 def _without_loss(frame: "pd.DataFrame", raw: bytes, separator: str) -> "pd.DataFrame":
     """Long integers with gaps, which pandas reads as floats that cannot hold them, read anew."""
     import pandas as pd

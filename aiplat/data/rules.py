@@ -83,7 +83,7 @@ def _infer_column(column: "pd.Series") -> dict[str, Any]:
             rule["unique"] = True
     return rule
 
-
+# %% ../../nbs/data/rules.ipynb #a4a3adcd
 def _widened(low: float, high: float, whole: bool) -> dict[str, Any]:
     """A range with a margin, rounded outwards to two significant digits of its width."""
     width = (high - low) or abs(high) or 1.0
@@ -187,7 +187,7 @@ class Contract:
         line = self.lines.get(key) or self.lines.get(key[:1])
         return UserError(f"{self.path}{f', line {line}' if line else ''}: {what}", todo)
 
-
+# %% ../../nbs/data/rules.ipynb #cabf57b1
 def read_contract(path: str) -> Contract:
     """Read and check the file of a contract.
 
@@ -309,7 +309,7 @@ def kind_of_rule(contract: Contract, name: str) -> str:
         raise contract.error((name, "dtype"), f"there is no type '{written}'", nearest(str(written), known))
     return f"{kind}[UTC]" if kind == "datetime" and "," in str(written) else kind
 
-
+# %% ../../nbs/data/rules.ipynb #97b59924
 def make_check(contract: Contract, name: str, key: str, kind: str) -> "pa.Check":
     """Pandera's check for one line of a contract; its title is the key that stands there."""
     import pandera.pandas as pa
@@ -351,7 +351,7 @@ def make_check(contract: Contract, name: str, key: str, kind: str) -> "pa.Check"
         reason = str(error).splitlines()[0][:100]
         raise contract.error(place, f"{key} cannot be made ({reason})", f"write it as {key}: {example[form]}") from None
 
-
+# %% ../../nbs/data/rules.ipynb #bb4af934
 def _typed(contract: Contract, place: tuple[str, ...], value: Any, kind: str) -> Any:
     """A value of the column's kind. YAML reads an unquoted yes as true, and 2026-05-01 as a date."""
     import pandas as pd

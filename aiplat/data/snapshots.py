@@ -104,7 +104,7 @@ def _encoded(df: "pd.DataFrame", name: str) -> Any:
     extra = {"aiplat": json.dumps({"digest": name, "synthetic": str(df.attrs.get("synthetic", ""))})}
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **{k: v.encode() for k, v in extra.items()}})
 
-
+# %% ../../nbs/data/snapshots.ipynb #ee8aea71
 def save(ws: Workspace, df: "pd.DataFrame") -> str:
     """Keep a frame under the digest of its content, unless it is kept already.
 
@@ -199,7 +199,7 @@ def _kept(ws: Workspace) -> list[str]:
     names = (Path(str(path)).name for path in paths)
     return sorted(name[:64] for name in names if re.fullmatch(r"[0-9a-f]{64}\.parquet", name))
 
-
+# %% ../../nbs/data/snapshots.ipynb #20e26c37
 def load(ws: Workspace, digest_or_prefix: str) -> "pd.DataFrame":
     """The frame that was kept under a digest.
 

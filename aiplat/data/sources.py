@@ -97,7 +97,7 @@ def read(data: Any, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
             raise UserError(f"{describe_source(data)} has no column '{name}'", nearest(name, frame.columns))
     return frame[list(columns)]
 
-
+# %% ../../nbs/data/sources.ipynb #5fd7a995
 def _checked(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
@@ -280,7 +280,7 @@ def _histograms(columns: Sequence[ColumnProfile], across: int = 6) -> str:
         out.append(f'<text x="{x0}" y="{y0 + bars + 14}" {style}>{name}</text>')
     return "".join(out) + "</svg>"
 
-
+# %% ../../nbs/data/sources.ipynb #bd3a7206
 @dataclass
 class Profile(Result):
     """What is in some data, as `describe` found it.
