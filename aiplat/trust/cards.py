@@ -22,7 +22,7 @@ from ..core.evidence import Evidence
 from ..core.refs import ModelVersion, Run, find_model, find_run, recorded_digests
 from ..core.show import STYLE, Block, Facts, Heading, Line, Result, Table, Text, fmt, to_html, to_text
 from ..core.workspace import Workspace, workspace, writing
-from .audit import restore
+from .audit import criteria_table, family_blocks, notes, restore
 from .evaluate import metrics_table
 from .intervals import Measure
 from .metrics import METRICS
@@ -185,10 +185,10 @@ def fairness_section(r: Records) -> list[Block]:
     out: list[Block] = []
     for item in chosen.values():
         found = restore(item.measured, run=r.run.id, data=_rows(r, item), data_digest=item.data_digest, seq=item.seq)
-        out += [Heading(f"By {', '.join(found.by)}, on {found.data} ({found.rows:,})", 3), *found.notes()]
+        out += [Heading(f"By {', '.join(found.by)}, on {found.data} ({found.rows:,})", 3), *notes(found)]
         for family in ("demographic_parity", "equal_opportunity", "mae", "bias"):
-            out += found.family_blocks(family)
-        out += [found.criteria_table(), Text(f"Source: {_cite(item)}.", "dim")]
+            out += family_blocks(found, family)
+        out += [criteria_table(found), Text(f"Source: {_cite(item)}.", "dim")]
     return out or [Line(False, "No fairness audit of this model file has been recorded.")]
 
 # %% ../../nbs/trust/cards.ipynb #0952cbc9
@@ -374,7 +374,7 @@ def model_card(ws: Workspace, ref: str, notes: str = "") -> Card:
     ]
     return Card(r.name, f"predicts {r.run.target}{shown}", datetime.now(UTC), sections)
 
-
+# %% ../../nbs/trust/cards.ipynb #30236fb4
 def _write(path: Path, text: str) -> str:
     with writing(path) as draft:
         draft.write_text(text, encoding="utf-8")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['predictions', 'outcome_of', 'score_model', 'inputs', 'Bench', 'bench', 'roc_points', 'calibration_points',
-           'Evaluation', 'metrics_table', 'confusion_table', 'record_evaluation', 'evaluation', 'evaluate']
+           'Evaluation', 'metrics_table', 'confusion_table', 'curves', 'record_evaluation', 'evaluation', 'evaluate']
 
 # %% ../../nbs/trust/evaluate.ipynb #0e6f501f
 from collections.abc import Mapping, Sequence
@@ -197,7 +197,7 @@ class Bench:
                 f"the model cannot answer these rows: {said}", "give data like that which it was trained on"
             ) from problem
 
-
+# %% ../../nbs/trust/evaluate.ipynb #32bd3bc3
 def bench(ws: Workspace, ref: str, data: Any = None) -> Bench:
     """Load what is to be judged.
 
@@ -277,10 +277,8 @@ class Evaluation(Result):
         Name to measure.
     classes, confusion
         The confusion matrix ``[truth][prediction]``; empty in regression.
-    roc, calibration
-        Points of the two curves; empty when the model gives no scores.
-    evidence
-        The number of the evidence in the ledger; 0 when none was left.
+    roc, calibration, evidence
+        Points of the two curves, empty without scores; number of the evidence in the ledger, 0 when none was left.
     """
 
     run: str
@@ -314,23 +312,7 @@ class Evaluation(Result):
         out: list[Block] = [Heading("Evaluation"), Facts(facts), metrics_table(self.metrics)]
         if self.confusion and len(self.classes) <= 20:
             out.append(confusion_table(self.classes, self.confusion))
-        return out + self.curves()
-
-    def curves(self) -> list[Block]:
-        """The two pictures, side by side."""
-        drawn, told = [], []
-        if self.roc:
-            drawn.append(
-                charts.square(self.roc, across="false-positive rate", up="true-positive rate", title="ROC curve")
-            )
-            told.append(f"ROC curve with an area of {self.metrics['roc_auc']}")
-        if self.calibration:
-            points = [(p["predicted"], p["value"]) for p in self.calibration]
-            marks = [Measure(p["value"], p["low"], p["high"], p["n"]) for p in self.calibration]
-            drawn.append(charts.square(points, across="predicted", up="came true", title="Calibration", marks=marks))
-            gap = max(abs(a - b) for a, b in points)
-            told.append(f"calibration: in {len(points)} bins predicted and observed share differ by at most {gap:.2f}")
-        return [Svg(charts.beside(*drawn), "; ".join(told))] if drawn else []
+        return out + curves(self)
 
 # %% ../../nbs/trust/evaluate.ipynb #fd49a940
 def metrics_table(measures: Mapping[str, Measure], title: str = "") -> Table:
@@ -346,6 +328,21 @@ def confusion_table(classes: Sequence[str], cells: Sequence[Sequence[int]]) -> T
     """The confusion matrix, a row per true class."""
     rows = [[name, *row, sum(row)] for name, row in zip(classes, cells, strict=True)]
     return Table(["truth", *(f"said {name}" for name in classes), "rows"], rows, title="Confusion matrix")
+
+
+def curves(shown: Evaluation) -> list[Block]:
+    """The two pictures, side by side."""
+    drawn, told = [], []
+    if shown.roc:
+        drawn.append(charts.square(shown.roc, across="false-positive rate", up="true-positive rate", title="ROC curve"))
+        told.append(f"ROC curve with an area of {shown.metrics['roc_auc']}")
+    if shown.calibration:
+        points = [(p["predicted"], p["value"]) for p in shown.calibration]
+        marks = [Measure(p["value"], p["low"], p["high"], p["n"]) for p in shown.calibration]
+        drawn.append(charts.square(points, across="predicted", up="came true", title="Calibration", marks=marks))
+        gap = max(abs(a - b) for a, b in points)
+        told.append(f"calibration: in {len(points)} bins predicted and observed share differ by at most {gap:.2f}")
+    return [Svg(charts.beside(*drawn), "; ".join(told))] if drawn else []
 
 # %% ../../nbs/trust/evaluate.ipynb #2cda9222
 def record_evaluation(
@@ -389,7 +386,7 @@ def evaluation(judged: Bench) -> Evaluation:
         calibration=calibration_points(said) if run.task == "binary" else [],
     )
 
-
+# %% ../../nbs/trust/evaluate.ipynb #984109ea
 def evaluate(ref: str, data: Data = None) -> Evaluation:
     """Measure a model on rows that it has not seen, with 95 % intervals.
 
