@@ -3,6 +3,7 @@ from aiplat.core.workspace import init as init
 from aiplat.core.cluster import up as up
 from aiplat.core.cluster import down as down
 from aiplat.core.cluster import status as status
+from aiplat.operations.demo import demo as demo
 from aiplat.training.search import train as train
 from aiplat.training.runs import runs as runs
 from aiplat.training.runs import show as show

@@ -90,9 +90,8 @@ def overview(colour: bool = False, only: str = "") -> str:
         out.append(_bold("With every verb", colour))
         rows = list(FLAGS.items())
         out += [*_columns(rows, colour, width, left), ""]
-    out.append("aiplat VERB --help says more. In a notebook: %load_ext aiplat, then %aiplat VERB …")
-    if not only:
-        out.append("There, a DataFrame is given by its name, and the value of any other variable x as $x.")
+    hint = "aiplat VERB --help says more. In a notebook: %load_ext aiplat, then %aiplat VERB … with DataFrames by name"
+    out += textwrap.wrap(f"{hint} and the value of any other variable x as $x.", width)
     return "\n".join(out)
 
 # %% ../../nbs/frontends/help.ipynb #9bcb8888

@@ -20,7 +20,7 @@ from ..core.workspace import Workspace, workspace
 from ..release.aliases import Held, aliases, history
 from ..release.gates import KINDS, Decision, command, decide
 from ..training.history import main_metric
-from ..trust.audit import Audit, restore
+from ..trust.audit import Audit, family_blocks, restore
 
 # %% ../../nbs/frontends/portfolio.ipynb #b94875dc
 @dataclass
@@ -159,7 +159,7 @@ def _fairness(seat: Seat) -> list[Block]:
     about = Text(
         f"by {by}, {fmt(seat.audit.rows)} rows, audited {_ago(seat.audited)} (entry {seat.audit.evidence})", "dim"
     )
-    return [title, about, *(block for block in seat.audit.family_blocks(first) if not isinstance(block, Heading))]
+    return [title, about, *(block for block in family_blocks(seat.audit, first) if not isinstance(block, Heading))]
 
 # %% ../../nbs/frontends/portfolio.ipynb #b80cb05f
 def _runs(runs: Sequence[Run]) -> list[Block]:
@@ -288,14 +288,26 @@ body[data-voila] { padding: 0 !important; background: var(--jp-layout-color0) !i
   pre { border-radius: 6px }
   pre code { background: none; padding: 0 }
   [role=img] { overflow-x: auto }
+  /* JupyterLab has ideas of its own about tables and lists in outputs; &.aiplat-page outweighs them */
+  &.aiplat-page .aiplat {
+    /* mixed with the colour of text, they stand out enough on light and on dark */
+    --good: color-mix(in srgb, var(--jp-success-color1, #1b7f3b) 72%, var(--jp-ui-font-color1, #000));
+    --bad: color-mix(in srgb, var(--jp-error-color1, #b3261e) 72%, var(--jp-ui-font-color1, #000));
+    --warn: color-mix(in srgb, var(--jp-warn-color1, #9a5b00) 72%, var(--jp-ui-font-color1, #000));
+    table { table-layout: auto; margin: .4em 0; font-size: inherit }
+    :is(tr, tr:hover) { background: none }
+    :is(th, td) { text-align: left; vertical-align: top; line-height: 1.5; max-width: none }
+    :is(th, td).num { text-align: right }
+    :is(dt, dd) { float: none; width: auto; display: block; margin: 0; padding: 0; font-weight: inherit }
+  }
   .top { border: 0; padding: 0 0 .25rem; background: none }
   .top h2 { font-size: 1.7em; letter-spacing: -.01em; margin: 0 }
   .row { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); column-gap: 1rem }
   .figure { grid-column: span 3; padding: .8rem 1.25rem }
   .figure dl { display: flex; flex-direction: column-reverse; gap: 0; margin: 0 }
-  .figure dd { font-size: 1.75em; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums }
-  .figure.good dd { color: var(--jp-success-color0, #1b7f3b) }
-  .figure.bad dd { color: var(--jp-error-color0, #b3261e) }
+  &.aiplat-page .figure dd { font-size: 1.75em; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums }
+  .figure.good dd { color: var(--good) }
+  .figure.bad dd { color: var(--bad) }
   .seat { padding: 0; overflow: hidden }
   .seat > .name { padding: 1rem 1.25rem .6rem; border-bottom: var(--edge) }
   .seat h3 { font-size: 1.3em; margin: 0 }
@@ -328,8 +340,8 @@ body[data-voila] { padding: 0 !important; background: var(--jp-layout-color0) !i
     .events :is(th, td):is(:nth-child(2), :nth-child(5)) { display: none }
     .gate thead { display: none }
     .gate tr { display: grid; grid-template-columns: 1fr auto; padding: .35rem 0 }
-    .gate tr + tr { border-top: var(--edge) }
-    .gate td { border: 0 !important; padding: 0 .5rem 0 0; grid-column: 1 }
+    .gate tr + tr { border-top: var(--edge) !important }
+    .gate td { border: 0 !important; padding: 0 .5rem 0 0 !important; grid-column: 1 }
     .gate td:first-child { font-weight: 500 }
     .gate td:last-child { grid-column: 2; grid-row: 1 }
   }

@@ -74,6 +74,12 @@ VERBS: tuple[Verb, ...] = (
     Verb("down", "core.cluster:down", "Stop the local stack", "Start"),
     Verb("status", "core.cluster:status", "Say what runs, where, since when, and what is wrong", "Start"),
     Verb(
+        "demo",
+        "operations.demo:demo",
+        "Train, audit, be refused, mitigate, pass, promote, and run it again: on a sample or your file",
+        "Start",
+    ),
+    Verb(
         "data describe",
         "data.sources:describe",
         "Profile data: types, gaps, ranges, frequent values, and what is suspicious",
@@ -91,7 +97,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("data snapshot", "data.snapshots:snapshot", "Keep data as it is now, under a digest of its content", "Data"),
     Verb("train", "training.search:train", "Search for the best model", "Train"),
     Verb("runs", "training.runs:runs", "List the runs", "Train"),
-    Verb("show", "training.runs:show", "Show one run", "Train"),
+    Verb("show", "training.runs:show", "Show one run in full", "Train"),
     Verb("compare", "training.runs:compare", "Put two runs side by side", "Train"),
     Verb("mitigate", "training.mitigate:mitigate", "Make a model fairer", "Train"),
     Verb(

@@ -17,7 +17,7 @@ FLAGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-PICTURES = "AIPLAT_SCREENSHOTS"  # a folder in which people can look at what the tests saw
+PICTURES = "SCREENSHOTS"  # a folder in which people can look at what the tests saw
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def offline(browser: Any) -> Iterator[Any]:
     """A function that opens a page at a width; every request that would leave this machine fails."""
     contexts = []
 
-    def open_page(address: str, width: int = 1280, height: int = 900) -> Any:
+    def open_page(address: str, width: int = 1280, height: int = 1600) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
 

@@ -65,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _fill(ws)
         yield dashboards.dashboard(background=True).address
     finally:
-        dashboards.stop(ws)
+        dashboards.end(ws)
         os.chdir(before)
 
 
@@ -113,7 +113,7 @@ def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pyte
         assert not (ws.state / "mlflow.db").exists(), "looking makes nothing"
         _keep(page, "portfolio-empty", tmp_path)
     finally:
-        dashboards.stop(ws)
+        dashboards.end(ws)
 
 
 def test_nobody_enters_without_the_token(served: str) -> None:
