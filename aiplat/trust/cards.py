@@ -177,13 +177,18 @@ def quality_section(r: Records) -> list[Block]:
     return out or [Line(False, "No evaluation of this model file has been recorded.")]
 
 
+def _newest(r: Records) -> list[Evidence]:
+    """The newest audit of each set of columns, held-out rows before others; not those that a wider one contains."""
+    chosen: dict[frozenset[str], Evidence] = {}
+    for item in sorted(r.audits, key=lambda item: (item.data_digest != r.run.test_digest, -item.seq)):
+        chosen.setdefault(frozenset(item.measured.get("by", ())), item)
+    return [item for by, item in chosen.items() if not any(by < wider for wider in chosen)]
+
+
 def fairness_section(r: Records) -> list[Block]:
     """The newest audit of each set of columns on the held-out rows, or on other rows when there is none."""
-    chosen: dict[tuple[str, ...], Evidence] = {}
-    for item in sorted(r.audits, key=lambda item: (item.data_digest != r.run.test_digest, -item.seq)):
-        chosen.setdefault(tuple(item.measured.get("by", ())), item)
     out: list[Block] = []
-    for item in chosen.values():
+    for item in _newest(r):
         found = restore(item.measured, run=r.run.id, data=_rows(r, item), data_digest=item.data_digest, seq=item.seq)
         out += [Heading(f"By {', '.join(found.by)}, on {found.data} ({found.rows:,})", 3), *notes(found)]
         for family in ("demographic_parity", "equal_opportunity", "mae", "bias"):
@@ -235,13 +240,16 @@ def limits_section(r: Records) -> list[Block]:
     if not r.audits:
         said = "Fairness has not been audited: nothing is known about how the model treats groups of people."
         out.insert(0, Text(f"• {said}", "bad"))
-    for item in r.audits[:1]:
-        found = restore(item.measured)
-        small = [f"{line.by} = {line.group} ({line.n})" for line in found.groups if line.n < found.min_group]
-        if small:
-            more = f" and {len(small) - 8} more" if len(small) > 8 else ""
-            out.append(Text(f"• Too few rows to say anything about {', '.join(small[:8])}{more}."))
-        out.append(Text(f"• Fairness was examined by {', '.join(found.by)}, and by nothing else."))
+    found = [restore(item.measured) for item in _newest(r)]
+    small = {f"{line.by} = {line.group}": line.n for a in found for line in a.groups if line.n < a.min_group}
+    if small:
+        more = f" and {len(small) - 8} more" if len(small) > 8 else ""
+        said = ", ".join(f"{name} ({n})" for name, n in list(small.items())[:8])
+        out.append(Text(f"• Too few rows to say anything about {said}{more}."))
+    if found:
+        out.append(
+            Text(f"• Fairness was examined by {'; by '.join(', '.join(a.by) for a in found)}; and by nothing else.")
+        )
     if not r.contracts:
         out.append(Text("• The training rows have not been checked against a contract."))
     elif r.contracts[0].outcome != "pass":

@@ -38,7 +38,8 @@ def _binned(numbers: NDArray[Any], bins: int) -> tuple[list[str], NDArray[Any]]:
     known = numbers[~np.isnan(numbers)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
     codes = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, max(len(edges) - 2, 0))
-    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
+    names = [f"{low:g} to under {high:g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
+    names[-1] = names[-1].replace("under ", "")  # the last bin holds its upper end
     return names, np.where(np.isnan(numbers), -1, codes)
 
 
