@@ -368,6 +368,19 @@ def test_requests_really() -> None:
     assert error is not None and error.what == "127.0.0.1:9 does not answer"
 
 
+def test_a_fault_in_ones_own_cell_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiplat.core import workspace
+
+    monkeypatch.chdir(workspace.create(tmp_path).root)
+    for cell, said in [
+        ("x = 1\nmodel = Forest()", "line 2 of the cell fails: NameError"),
+        ("model = (", "line 1 is not Python"),
+    ]:
+        with pytest.raises(UserError, match=said) as caught:
+            magics.run_line("train sample:credit?rows=200 --target approved", cell, {})
+        assert caught.value.todo.startswith("mend it: model = ")
+
+
 def test_unexpected_names_the_place() -> None:
     with pytest.raises(TypeError) as caught:
         from aiplat.core.settings import load_settings

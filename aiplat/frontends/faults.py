@@ -112,6 +112,17 @@ def _resources(problem: BaseException, text: str) -> tuple[str, str] | None:
         return f"the package '{problem.name}' is not installed", f"pip install {problem.name.partition('.')[0]}"
     return None
 
+# %% ../../nbs/frontends/faults.ipynb #4f02ec53
+def _own_code(problem: BaseException) -> tuple[str, str] | None:
+    if isinstance(problem, SyntaxError):
+        line = (problem.text or "").strip()
+        return f"line {problem.lineno} is not Python: {problem.msg}", f"mend it: {line}" if line else "mend the cell"
+    frames = [f for f in traceback.extract_tb(problem.__traceback__) if f.filename.startswith("<the cell")]
+    if not frames:
+        return None
+    last = frames[-1]
+    return f"line {last.lineno} of the cell fails: {type(problem).__name__}: {problem}", f"mend it: {last.line}"
+
 # %% ../../nbs/frontends/faults.ipynb #ca79e4fc
 _KNOWN: tuple[Callable[[BaseException, str], tuple[str, str] | None], ...] = (
     _full_disk,
@@ -141,6 +152,8 @@ def explain(problem: BaseException) -> UserError | None:
     for each in chain:
         if isinstance(each, UserError):
             return each
+    if own := _own_code(problem):
+        return UserError(*own)
     for known in _KNOWN:
         for each in chain:
             lines = known(each, str(each))
