@@ -76,31 +76,31 @@ def _keep(page: Any, name: str, tmp_path: Path) -> Path:
     return picture
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
-def test_portfolio(served: str, offline: Any, theme: str, width: int, tmp_path: Path) -> None:
-    page = offline(f"{served}&theme={theme}", width)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_portfolio(served: str, offline: Any, theme: str, tmp_path: Path) -> None:
+    page = offline(f"{served}&theme={theme}")
     page.wait_for_selector(".aiplat-page .seat", timeout=90_000)
     text = page.inner_text(".aiplat-page")
-    for said in (
+    wanted = [
         "Portfolio",
         "credit · version 1",
         "promoted by ana",
         "roc_auc >= 0.6",
         "Fairness",
         "selected",
-        HOSTILE,
         "first try",
-        "the chain holds",
-    ):
+    ]
+    for said in [*wanted, HOSTILE, "the chain holds", "somebody moved the alias past the gate"]:
         assert said in text, said
-    assert "somebody moved the alias past the gate" in text
     assert page.title().lower() == "portfolio" and page.locator("img[src=x]").count() == 0
     assert "import" not in page.inner_text("body"), "Voila leaves the code out"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     back = page.evaluate("getComputedStyle(document.querySelector('.aiplat-page section.seat')).backgroundColor")
     brightness = sum(int(part) for part in back.strip("rgba()").split(",")[:3])
     assert (brightness < 200) == (theme == "dark")
-    assert _keep(page, f"portfolio-{theme}-{width}", tmp_path).stat().st_size > 20_000
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 1600})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        assert _keep(page, f"portfolio-{theme}-{width}", tmp_path).stat().st_size > 20_000
 
 
 def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Any) -> None:
