@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'STATUS_KINDS', 'KINDS', 'main_metric', 'measures_of', 'interval', 'RunList', 'summary', 'runs', 'RunDetails',
-           'told', 'packages', 'facts', 'trial_table', 'show']
+           'details_blocks', 'told', 'packages', 'facts', 'trial_table', 'show']
 
 # %% ../../nbs/training/history.ipynb #64d67af0
 import json
@@ -172,37 +172,7 @@ class RunDetails(Result):
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
     def blocks(self) -> list[Block]:
-        run, tags = self.run, self.run.tags
-        shown: list[Block] = [
-            Heading(f"{run.kind or 'run'} {run.name}"),
-            Text(told(run), STATUS_KINDS.get(run.status, "plain")),
-        ]
-        if error := tags.get("aiplat.error"):
-            shown.append(Text(error, "bad"))
-        shown.append(Facts({name: value for name, value in facts(run).items() if value not in ("", None)}))
-        lineage = {"made from": self.parent, "made from it": self.children, "registered as": self.versions}
-        if any(lineage.values()):
-            shown.append(Facts({name: value for name, value in lineage.items() if value}))
-        if self.measures:
-            rows = [[name, m.value, m.low, m.high, m.n or None] for name, m in self.measures.items()]
-            shown.append(Table(["metric", "value", "95 % low", "95 % high", "rows"], rows, title="Metrics"))
-        if run.params:
-            shown.append(
-                Table(["parameter", "value"], [list(item) for item in sorted(run.params.items())], title="Parameters")
-            )
-        if self.trials:
-            title = (
-                f"Trials: the best {len(self.trials)} of {self.tried}" if self.tried > len(self.trials) else "Trials"
-            )
-            shown.append(trial_table(self.trials, title))
-        if self.evidence:
-            rows = [[item["seq"], item["kind"], item["outcome"], item["at"], item["by"]] for item in self.evidence]
-            shown.append(
-                Table(["ledger", "evidence", "outcome", "when", "by"], rows, title="Evidence about this model")
-            )
-        if cell := tags.get("aiplat.cell"):
-            shown += [Heading("The cell", 3), Code(cell)]
-        return shown
+        return details_blocks(self)
 
     def to_dict(self) -> dict[str, Any]:
         run = self.run
@@ -227,8 +197,44 @@ class RunDetails(Result):
             "versions": packages(run),
         }
 
+# %% ../../nbs/training/history.ipynb #70d4e8ea
+def details_blocks(details: RunDetails) -> list[Block]:
+    """A run in full, as blocks."""
+    run, tags = details.run, details.run.tags
+    shown: list[Block] = [
+        Heading(f"{run.kind or 'run'} {run.name}"),
+        Text(told(run), STATUS_KINDS.get(run.status, "plain")),
+    ]
+    if error := tags.get("aiplat.error"):
+        shown.append(Text(error, "bad"))
+    shown.append(Facts({name: value for name, value in facts(run).items() if value not in ("", None)}))
+    lineage = {"made from": details.parent, "made from it": details.children, "registered as": details.versions}
+    if any(lineage.values()):
+        shown.append(Facts({name: value for name, value in lineage.items() if value}))
+    if details.measures:
+        rows = [[name, m.value, m.low, m.high, m.n or None] for name, m in details.measures.items()]
+        shown.append(Table(["metric", "value", "95 % low", "95 % high", "rows"], rows, title="Metrics"))
+    if run.params:
+        shown.append(
+            Table(["parameter", "value"], [list(item) for item in sorted(run.params.items())], title="Parameters")
+        )
+    if details.trials:
+        title = (
+            f"Trials: the best {len(details.trials)} of {details.tried}"
+            if details.tried > len(details.trials)
+            else "Trials"
+        )
+        shown.append(trial_table(details.trials, title))
+    if details.evidence:
+        rows = [[item["seq"], item["kind"], item["outcome"], item["at"], item["by"]] for item in details.evidence]
+        shown.append(Table(["ledger", "evidence", "outcome", "when", "by"], rows, title="Evidence about this model"))
+    if cell := tags.get("aiplat.cell"):
+        shown += [Heading("The cell", 3), Code(cell)]
+    return shown
+
 # %% ../../nbs/training/history.ipynb #584c33a1
 def told(run: Run) -> str:
+    """How a run went, in a line."""
     took = "" if run.duration is None else f" in {fmt(timedelta(seconds=run.duration))}"
     return f"{run.status.lower()}{took}, by {run.user or 'somebody'} on {fmt(run.started)}"
 
