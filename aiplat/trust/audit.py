@@ -183,7 +183,7 @@ def restore(
     found = {
         name: {
             by: Disparity(
-                d["value"], d["undefined"], tuple(d["groups"]), d.get("rate", ""), tuple(d.get("left_out", ()))
+                d["value"], d["undefined"], tuple(d["groups"]), d["rate"], tuple(d["left_out"]), d["low"], d["high"]
             )
             for by, d in row.items()
         }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Rates', 'ERROR_SUMS', 'FAMILIES', 'ERROR_FAMILIES', 'levels_of', 'columns_of', 'codes_of', 'class_rates',
-           'error_sums', 'error_rates', 'Family', 'criterion_names', 'Disparity', 'compared', 'disparity',
+           'error_sums', 'error_rates', 'Family', 'criterion_names', 'Disparity', 'compared', 'worst_gap', 'disparity',
            'disparities']
 
 # %% ../../nbs/trust/criteria.ipynb #90a57a89
@@ -274,6 +274,8 @@ class Disparity:
         The rate in which they differ.
     left_out
         Groups that were not compared, because they are too small or have no such rate.
+    low, high
+        The ends of the simultaneous 95 % interval of the worst gap to the largest group.
     """
 
     value: float | None
@@ -281,6 +283,8 @@ class Disparity:
     groups: tuple[str, ...] = ()
     rate: str = ""
     left_out: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and evidence."""
@@ -290,6 +294,8 @@ class Disparity:
             "groups": list(self.groups),
             "rate": self.rate,
             "left_out": list(self.left_out),
+            "low": self.low,
+            "high": self.high,
         }
 
 
@@ -298,7 +304,31 @@ def compared(measure: Measure, min_group: int) -> bool:
     return measure.value is not None and measure.n >= min_group
 
 
-def disparity(rate: str, names: Sequence[str], measures: Sequence[Measure], how: str, min_group: int) -> Disparity:
+def worst_gap(measures: Sequence[Measure], how: str, rates: int = 1) -> tuple[float | None, float | None]:
+    """The simultaneous 95 % interval of the worst gap between the largest group and any other.
+
+    Parameters
+    ----------
+    measures
+        The rate of each group that is compared.
+    how
+        ``difference`` or ``ratio``.
+    rates
+        How many rates are judged together; their comparisons share the 5 %.
+    """
+    largest = max(range(len(measures)), key=lambda i: measures[i].n)
+    others = [measure for i, measure in enumerate(measures) if i != largest]
+    if any(measure.low is None or measure.high is None for measure in measures):
+        return None, None
+    level = 1 - (1 - 0.95) / (rates * len(others))
+    found = [intervals.gap(other, measures[largest], how, level) for other in others]
+    worst: Callable[..., float] = min if how == "ratio" else max
+    return worst(low for low, _ in found), worst(high for _, high in found)
+
+
+def disparity(
+    rate: str, names: Sequence[str], measures: Sequence[Measure], how: str, min_group: int, rates: int = 1
+) -> Disparity:
     """Compare one rate between groups.
 
     Parameters
@@ -311,6 +341,8 @@ def disparity(rate: str, names: Sequence[str], measures: Sequence[Measure], how:
         ``difference`` or ``ratio``.
     min_group
         The smallest denominator that is compared.
+    rates
+        How many rates the criterion judges together.
     """
     pairs = list(zip(names, measures, strict=True))
     found = [(m.value, name) for name, m in pairs if m.value is not None and compared(m, min_group)]
@@ -321,19 +353,20 @@ def disparity(rate: str, names: Sequence[str], measures: Sequence[Measure], how:
         return Disparity(None, f"{'only one group has' if found else 'no group has'} {least}", (), rate, left)
     low, lowest = min(found, key=lambda pair: pair[0])
     high, highest = max(reversed(found), key=lambda pair: pair[0])  # two different groups also when all are equal
-    if how == "difference":
-        return Disparity(high - low, None, (lowest, highest), rate, left)
-    if not high:
+    if how == "ratio" and not high:
         return Disparity(None, f"every group's {rate.replace('_', ' ')} is 0", (lowest, highest), rate, left)
-    return Disparity(low / high, None, (lowest, highest), rate, left)
+    ends = worst_gap([m for m in measures if compared(m, min_group)], how, rates)
+    return Disparity(high - low if how == "difference" else low / high, None, (lowest, highest), rate, left, *ends)
 
 # %% ../../nbs/trust/criteria.ipynb #d36ba3e5
 def _worst(found: Sequence[Disparity], how: str) -> Disparity:
     for each in found:
         if each.value is None:
             return each
-    pick: Callable[..., Disparity] = max if how == "difference" else min
-    return pick(found, key=lambda each: each.value)
+    pick: Callable[..., Any] = max if how == "difference" else min
+    ends = [(each.low, each.high) for each in found]
+    worst = [pick(end) if None not in end else None for end in zip(*ends, strict=True)]
+    return replace(pick(found, key=lambda each: each.value), low=worst[0], high=worst[1])
 
 
 def disparities(names: Sequence[str], rates: Rates, min_group: int = 30) -> dict[str, Disparity]:
@@ -358,6 +391,6 @@ def disparities(names: Sequence[str], rates: Rates, min_group: int = 30) -> dict
         used = [key for rate in asked.rates for key in rates if key == rate or key.startswith(f"{rate} of ")]
         for how in ("difference", *(["ratio"] if asked.ratio else [])):
             if used:
-                found = [disparity(rate, names, rates[rate], how, min_group) for rate in used]
+                found = [disparity(rate, names, rates[rate], how, min_group, len(used)) for rate in used]
                 out[f"{family}_{how}"] = _worst(found, how)
     return out

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['z', 'Measure', 'undefined', 'wilson', 'share', 'mean_of_shares', 'mean', 'from_influence', 'median', 'placements',
-           'auc_influence', 'delong', 'logit_interval', 'average_precision', 'f1', 'f1_macro']
+           'auc_influence', 'delong', 'logit_interval', 'average_precision', 'f1', 'f1_macro', 'gap']
 
 # %% ../../nbs/trust/intervals.ipynb #be7501f7
 from dataclasses import dataclass
@@ -316,3 +316,41 @@ def f1_macro(cells: NDArray[Any]) -> Measure:
     variance = float((cells / total * slope**2).sum() - (cells / total * slope).sum() ** 2)
     half = z() * (max(variance, 0) / total) ** 0.5
     return Measure(value, max(0.0, value - half), min(1.0, value + half), total)
+
+# %% ../../nbs/trust/intervals.ipynb #1dc41bbf
+def gap(a: Measure, b: Measure, how: str, level: float = _LEVEL) -> tuple[float, float]:
+    """The interval of the gap between two groups.
+
+    Parameters
+    ----------
+    a, b
+        The same rate of two groups, each with its 95 % interval.
+    how
+        ``ratio`` (of the smaller to the larger, 0 to 1) or ``difference`` (without its sign).
+    level
+        The confidence level; the 95 % intervals of the rates are widened or narrowed in proportion.
+
+    Returns
+    -------
+    tuple
+        The lower and upper ends.
+
+    References
+    ----------
+    R. G. Newcombe (1998), Interval estimation for the difference between independent proportions, Statistics in Medicine 17:873-890;
+    A. Donner and G. Y. Zou (2012), Closed-form confidence intervals for functions of the normal mean and standard deviation,
+    Statistical Methods in Medical Research 21:347-359.
+    """
+    wide = z(level) / z()
+    ends = [np.array([m.low, m.value, m.high], dtype=float) for m in (a, b)]
+    if how == "ratio":
+        if not a.value or not b.value:  # a rate of 0: its logarithm says nothing, and any ratio up to the other ends is possible
+            top, bottom = (ends[0][2], ends[1][0]) if not a.value else (ends[1][2], ends[0][0])
+            return 0.0, float(min(1.0, top / bottom)) if bottom > 0 else 1.0
+        with np.errstate(divide="ignore"):
+            ends = [np.log(np.maximum(each, 0)) for each in ends]
+    (al, am, ah), (bl, bm, bh) = ends
+    low = am - bm - wide * np.hypot(am - al, bh - bm)
+    high = am - bm + wide * np.hypot(ah - am, bm - bl)
+    near, far = (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
+    return (float(np.exp(-far)), float(np.exp(-near))) if how == "ratio" else (float(near), float(far))
