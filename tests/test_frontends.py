@@ -214,6 +214,7 @@ def test_variables(table: Any) -> None:
     best = Echo({})
     best.run = "4f1c9a33"  # type: ignore[attr-defined]
     assert read("train x.csv $best", best=best)["extra"] == "4f1c9a33"  # the result of an earlier line
+    assert read("train $name/3 $name@production", name="credit")["data"] == "credit/3"
     assert read("train x.csv $$n", n=1)["extra"] == "$n"
     assert read("train x.csv $text", text="--loud")["extra"] == "--loud"  # a value never turns into an option
     assert read("train x.csv '{n} costs 3$'", n=1)["extra"] == "{n} costs 3$"

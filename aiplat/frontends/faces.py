@@ -78,8 +78,8 @@ def variable(word: str, names: Mapping[str, Any] | None) -> tuple[bool, Any]:
     Returns
     -------
     tuple
-        Whether the word was ``$name``, and the value; else the word, with ``$$`` for one ``$``. ``$name@alias`` and ``$name/3`` are
-        text that begins with the value, because that is how a model is named.
+        Whether the word was ``$name``, and the value; else the word, with ``$$`` for one ``$``. ``$name@alias``
+        and ``$name/3`` are text that begins with the value, because that is how a model is named.
 
     Raises
     ------
