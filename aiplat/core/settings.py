@@ -27,7 +27,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "user": ("", "who is acting; empty: the name that the operating system or JupyterHub knows"),
     "experiment": ("", "name of the MLflow experiment; empty: the name of this folder"),
 }
-GATE_KEYS = ("metrics", "fairness", "contract", "approvals", "max_age", "min_group")
+GATE_KEYS = ("metrics", "fairness", "contract", "approvals", "max_age", "min_group", "insufficient")
 
 # %% ../../nbs/core/settings.ipynb #da46838a
 @dataclass(frozen=True)
@@ -247,6 +247,7 @@ def settings_text(
             "[gate:production]", "# metrics   = roc_auc >= 0.80, log_loss <= 0.50",
             "# fairness  = demographic_parity_ratio >= 0.80 by sex, age_group", "# contract  = pass",
             "approvals = 1 by risk        ; never the person who trained it", "max_age   = 30d",
+            "# who may accept, by approving, a disparity that the data cannot decide", "# insufficient = risk",
         ]
     for gate, rules in (gates or {}).items():
         out += [f"[gate:{gate}]", *(f"{key} = {rule}" for key, rule in rules.items())]

@@ -95,6 +95,7 @@ def _workspace(folder: str, name: str, by: str) -> Workspace:
         "fairness": f"demographic_parity_ratio >= 0.80 by {by}",
         "approvals": "1 by risk        ; and never by the person who trained it",
         "max_age": "30d",
+        "insufficient": "risk",
     }
     return create(root, roles={"risk": "rosa"}, gates={"production": gate})
 

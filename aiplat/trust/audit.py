@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import evidence
 from ..core.errors import UsageError, UserError
-from ..core.show import Block, Facts, Heading, Result, Table, Text
+from ..core.show import Block, Facts, Heading, Result, Table, Text, fmt
 from ..core.workspace import workspace
 from ..data.sources import Data
 from .criteria import ERROR_FAMILIES, FAMILIES, Disparity, columns_of, criterion_names
@@ -81,7 +81,7 @@ class Audit(Result):
         facts |= {"positive": " = ".join(filter(None, (self.target, self.positive)))} if self.positive else {}
         facts |= {"evidence": f"entry {self.evidence} of the ledger"} if self.evidence else {}
         out: list[Block] = [Heading(f"Fairness by {', '.join(self.by)}"), Facts(facts), criteria_table(self)]
-        out += [Text("A difference of 0 and a ratio of 1 mean that there is no gap.", "dim"), *notes(self)]
+        out += [Text("A difference of 0 and a ratio of 1 mean that there is no gap. In brackets: the interval of the worst gap to the largest group, 95 % over all groups.", "dim"), *notes(self)]
         for family in [*FAMILIES, "roc_auc", *ERROR_FAMILIES]:
             out += family_blocks(self, family)
         out += [groups_table(self.groups, by, self.min_group) for by in self.groupings]
@@ -97,9 +97,14 @@ def criteria_table(audit: Audit) -> Table:
     """All criteria, a column per grouping."""
     rows = []
     for name, row in audit.criteria.items():
-        found = [row[by].value if row[by].value is not None else "undefined" for by in audit.groupings]
-        rows.append([name, *found])
+        rows.append([name, *(_with_interval(row[by]) for by in audit.groupings)])
     return Table(["criterion", *audit.groupings], rows, title="Criteria")
+
+
+def _with_interval(found: Disparity) -> Any:
+    if found.value is None:
+        return "undefined"
+    return found.value if found.low is None else f"{fmt(found.value)} ({fmt(found.low)} to {fmt(found.high)})"
 
 
 def notes(audit: Audit) -> list[Block]:
