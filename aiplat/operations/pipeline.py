@@ -160,16 +160,6 @@ def _safe_name(notebook: Path) -> str:
     """The notebook's name as a file name that every system and MLflow takes."""
     return re.sub(r"[^\w-]+", "_", notebook.stem)[:80].strip("_") or "notebook"
 
-
-def _seconds(text: str | float | None) -> float | None:
-    """A duration: ``90``, ``90s``, ``5m``, ``2h``."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\w*\s*", str(text))
-    if not match or float(match[1]) <= 0:
-        raise UserError(f"--timeout {text} is not a duration", "write it like 90s, 5m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
 # %% ../../nbs/operations/pipeline.ipynb #7631dda2
 def _progress() -> Callable[[Cell | None, int], None]:
     """A function that shows which cell runs; called with ``None`` at the end."""
@@ -258,6 +248,13 @@ def _end(ws: Workspace, result: PipelineRun, around: Mapping[str, Any]) -> None:
     for file in (record, Path(result.notebook)):
         client.log_artifact(result.run, str(file), "pipeline")
     client.set_terminated(result.run, "FINISHED" if result.outcome == "done" else "FAILED")
+
+
+def _abandon(ws: Workspace, run: str, status: str) -> None:
+    """End the MLflow run of an execution that broke off; what broke it is being reported and matters more."""
+    with suppress(Exception):
+        if ws.client().get_run(run).info.status == "RUNNING":
+            ws.client().set_terminated(run, status)
 
 # %% ../../nbs/operations/pipeline.ipynb #1fba0155
 def recover(ws: Workspace) -> list[str]:
@@ -356,13 +353,15 @@ def run(
     Refused
         When the cell failed because a rule said no.
     """
-    ws, source = workspace(home), Path(notebook).expanduser()
+    from aiplat.training.driving import seconds_of
+
+    ws, source, limit = workspace(home), Path(notebook).expanduser(), seconds_of(timeout)
     book = notebooks.open_notebook(source)
     position = notebooks.parameters_cell(book, source.name)
     kernel, argv = notebooks.kernel_of(book, source.name)
     asked = declared(book.cells[position].source)
     values = checked(asked, [*p, *(parameters or {}).items()])
-    limit, target, source = _seconds(timeout), _place(out, source), source.resolve()
+    target, source = _place(out, source), source.resolve()
     digest = notebooks.source_digest(book)
     notebooks.give(book, values, position)
 
@@ -375,21 +374,16 @@ def run(
         run_id, source.stem, str(source), str(copy), parameters=plain(values), digests={"notebook": digest}, notes=notes
     )
     body = {"notebook": str(source), "notebook_digest": digest, "parameters": result.parameters, "copy": str(copy)}
-    with change(ws, "pipeline", f"run:{run_id}", body) as current:
-        try:
+    try:
+        with change(ws, "pipeline", f"run:{run_id}", body) as current:
             done = _executed(ws, result, book, kernel, limit)
             _end(ws, result, around)
-        except BaseException as problem:
-            status = "KILLED" if isinstance(problem, KeyboardInterrupt) else "FAILED"
-            ws.client().set_terminated(run_id, status)
-            raise
-        made = [each["run"] for each in result.made]
-        current.outcome |= {
-            "run": run_id,
-            "executed_digest": result.digests["executed"],
-            "seconds": result.seconds,
-            "made": made,
-        }
-        if done.failure:
-            raise done.failure.error(str(copy), result)
+            made = [each["run"] for each in result.made]
+            current.outcome |= {"run": run_id, "executed_digest": result.digests["executed"]}
+            current.outcome |= {"seconds": result.seconds, "made": made}
+            if done.failure:
+                raise done.failure.error(str(copy), result)
+    except BaseException as problem:
+        _abandon(ws, run_id, "KILLED" if isinstance(problem, KeyboardInterrupt) else "FAILED")
+        raise
     return result
