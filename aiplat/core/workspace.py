@@ -271,6 +271,7 @@ def _tracking_client(ws: Workspace) -> "MlflowClient":
     if uri.startswith("http"):
         check_answers(uri, "the tracking server", "start it, or mend `tracking` in settings.ini")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # would stand in the middle of --json
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
