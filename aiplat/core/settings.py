@@ -117,7 +117,7 @@ def _parse(file: Path) -> tuple[configparser.ConfigParser, dict[str, int]]:
     try:
         parser.read_string(text, source=file.name)
     except configparser.Error as error:
-        line = getattr(error, "lineno", None) or (error.errors[0][0] if getattr(error, "errors", None) else None)
+        line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), None)
         shown = text.splitlines()[line - 1].strip()[:60] if line and line <= len(text.splitlines()) else ""
         reason = "stands twice" if isinstance(error, configparser.DuplicateOptionError | configparser.DuplicateSectionError) else "is not 'key = value'"
         raise UserError(

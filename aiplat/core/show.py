@@ -172,17 +172,19 @@ def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
 
 # %% ../../nbs/core/show.ipynb #61eebc1d
 STYLE = """
-.aiplat{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit);max-width:64rem;
- --good:var(--jp-success-color0,#1b7f3b);--bad:var(--jp-error-color0,#b3261e);--warn:var(--jp-warn-color0,#9a5b00);--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884)}
-.aiplat h2,.aiplat h3,.aiplat h4{margin:.9em 0 .3em;font-weight:600;line-height:1.25}.aiplat h2{font-size:1.25em}.aiplat h3{font-size:1.1em}.aiplat h4{font-size:1em}
-.aiplat p{margin:.2em 0}.aiplat .good{color:var(--good)}.aiplat .bad{color:var(--bad)}.aiplat .warn{color:var(--warn)}.aiplat .dim{color:var(--dim)}
-.aiplat .wide{overflow-x:auto}.aiplat table{border-collapse:collapse;margin:.4em 0;font-variant-numeric:tabular-nums;border:0}
-.aiplat caption{text-align:left;font-weight:600;padding:.2em 0}.aiplat th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
-.aiplat th,.aiplat td{padding:.22em 1.1em .22em 0;text-align:left;white-space:nowrap;vertical-align:top;background:none}.aiplat td.num,.aiplat th.num{text-align:right}
-.aiplat tbody tr+tr td{border-top:1px solid color-mix(in srgb,var(--rule) 45%,transparent)}
-.aiplat dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0}.aiplat dt{color:var(--dim)}.aiplat dd{margin:0;overflow-wrap:anywhere}
-.aiplat pre{margin:.4em 0;padding:.6em .8em;background:var(--jp-layout-color2,#8881);overflow-x:auto;font:12px/1.45 var(--jp-code-font-family,monospace)}
-.aiplat svg{max-width:100%;height:auto}
+.aiplat.aiplat{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit);max-width:64rem;
+ --good:color-mix(in srgb,var(--jp-success-color1,#1b7f3b) 72%,var(--jp-ui-font-color1,currentcolor));--bad:color-mix(in srgb,var(--jp-error-color1,#b3261e) 72%,var(--jp-ui-font-color1,currentcolor));
+ --warn:color-mix(in srgb,var(--jp-warn-color1,#9a5b00) 72%,var(--jp-ui-font-color1,currentcolor));--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884);
+ :is(h2,h3,h4){margin:.9em 0 .3em;font-weight:600;line-height:1.25} h2{font-size:1.25em} h3{font-size:1.1em} h4{font-size:1em} p{margin:.2em 0}
+ .good{color:var(--good)} .bad{color:var(--bad)} .warn{color:var(--warn)} .dim{color:var(--dim)} .wide{overflow-x:auto}
+ table{table-layout:auto;border-collapse:collapse;margin:.4em 0;font-size:inherit;font-variant-numeric:tabular-nums;border:0} caption{text-align:left;font-weight:600;padding:.2em 0}
+ :is(tr,tr:hover){background:none} th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
+ :is(th,td){padding:.22em 1.1em .22em 0;text-align:left;white-space:nowrap;vertical-align:top;line-height:1.5;max-width:none;background:none} :is(th,td).num{text-align:right}
+ tbody tr+tr td{border-top:1px solid color-mix(in srgb,var(--rule) 45%,transparent)}
+ dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0} :is(dt,dd){float:none;width:auto;display:block;margin:0;padding:0;font-weight:inherit} dt{color:var(--dim)} dd{overflow-wrap:anywhere}
+ pre{margin:.4em 0;padding:.6em .8em;border-radius:6px;background:var(--jp-layout-color2,#8881);overflow-x:auto;font:12px/1.45 var(--jp-code-font-family,monospace)} pre code{background:none;padding:0;white-space:pre}
+ svg{max-width:100%;height:auto}
+}
 """.strip()
 
 
@@ -214,7 +216,8 @@ def to_html(blocks: Sequence[Block], style: bool = True) -> str:
     style
         Whether the fragment carries the style sheet.
     """
-    e, out = html.escape, []
+    e = html.escape
+    out: list[str] = []
     for block in blocks:
         match block:
             case Heading():

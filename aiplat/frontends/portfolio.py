@@ -279,27 +279,12 @@ body[data-voila] { padding: 0 !important; background: var(--jp-layout-color0) !i
   --edge: 1px solid var(--jp-border-color2, #8883);
   max-width: 78rem; margin: 0 auto; padding: .5rem clamp(.25rem, 2vw, 1.5rem) 3rem;
   color: var(--jp-ui-font-color1, #1a1a1a); font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif);
-  .aiplat { max-width: none }
+  .aiplat.aiplat { max-width: none }
   section {
     min-width: 0; border: var(--edge); border-radius: 10px; margin-bottom: 1rem; padding: 1rem 1.25rem;
     background: var(--jp-layout-color1, #fff);
   }
-  pre, pre code { white-space: pre; overflow-x: auto }
-  pre { border-radius: 6px }
-  pre code { background: none; padding: 0 }
   [role=img] { overflow-x: auto }
-  /* JupyterLab has ideas of its own about tables and lists in outputs; &.aiplat-page outweighs them */
-  &.aiplat-page .aiplat {
-    /* mixed with the colour of text, they stand out enough on light and on dark */
-    --good: color-mix(in srgb, var(--jp-success-color1, #1b7f3b) 72%, var(--jp-ui-font-color1, #000));
-    --bad: color-mix(in srgb, var(--jp-error-color1, #b3261e) 72%, var(--jp-ui-font-color1, #000));
-    --warn: color-mix(in srgb, var(--jp-warn-color1, #9a5b00) 72%, var(--jp-ui-font-color1, #000));
-    table { table-layout: auto; margin: .4em 0; font-size: inherit }
-    :is(tr, tr:hover) { background: none }
-    :is(th, td) { text-align: left; vertical-align: top; line-height: 1.5; max-width: none }
-    :is(th, td).num { text-align: right }
-    :is(dt, dd) { float: none; width: auto; display: block; margin: 0; padding: 0; font-weight: inherit }
-  }
   .top { border: 0; padding: 0 0 .25rem; background: none }
   .top h2 { font-size: 1.7em; letter-spacing: -.01em; margin: 0 }
   .row { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); column-gap: 1rem }

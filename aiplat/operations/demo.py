@@ -133,11 +133,11 @@ def demo(data: str = "", *, target: str = "", by: str = "", folder: str = ".demo
     other = {"trials": 6, "seed": 1}
     runs, stories, seconds = [], [], []
     for extra in ({}, other):
-        since = (ledger.entries(ws, newest_first=True, limit=1) or [None])[0]
+        before = ledger.entries(ws, newest_first=True, limit=1)
         start = time.monotonic()
         runs.append(pipeline.run(str(notebook), parameters={**parameters, **extra}, home=ws.root))
         seconds.append(time.monotonic() - start)
-        stories.append(story(ws, since.seq if since else 0))
+        stories.append(story(ws, before[0].seq if before else 0))
     inside = f"(cd {_short(ws.root)} && aiplat"
     cards = sorted(ws.path("cards").glob("*.html"), key=lambda path: path.stat().st_mtime)
     places = {
