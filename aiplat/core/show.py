@@ -149,7 +149,7 @@ def _table_text(table: Table, colour: bool) -> str:
 # %% ../../nbs/core/show.ipynb #479e34e2
 def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
     """Blocks as plain text, for a terminal or a log."""
-    out = []
+    out: list[str] = []
     for block in blocks:
         match block:
             case Heading():
