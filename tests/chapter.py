@@ -1,7 +1,13 @@
-"""Fold a chapter written as text into its notebook, run it, clean it and export it (`make chapter NB=core/errors`)."""
+"""Fold a chapter written as text into its notebook, run it, clean it and export it (`make chapter NB=core/errors`).
 
+A tutorial (`skip_exec: true` in its front matter) uses a workspace: it runs in a scratch folder with the repository's settings.ini.
+"""
+
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -15,19 +21,23 @@ def fold(name: str) -> None:
 
     text, target = ROOT / ".text" / f"{name}.py", ROOT / "nbs" / f"{name}.ipynb"
     notebook = jupytext.read(text, fmt="py:percent")
+    title = {}
     if target.exists():
-        notebook = jupytext.combine.combine_inputs_with_outputs(notebook, nbformat.read(target, 4), fmt="py:percent")
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    }
+        before = nbformat.read(target, 4)
+        notebook = jupytext.combine.combine_inputs_with_outputs(notebook, before, fmt="py:percent")
+        title = {"title": before.metadata["title"]} if "title" in before.metadata else {}
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, **title}
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
     subprocess.run(["nbdev-export", "--path", str(target)], check=True, cwd=ROOT)
-    front = notebook.cells[0].source if notebook.cells else ""
-    if "skip_exec: true" not in front:
-        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": target.parent}})
-        client.execute()
-        nbformat.write(notebook, target)
+    with tempfile.TemporaryDirectory(prefix="aiplat-") as scratch:
+        tutorial = "skip_exec: true" in (notebook.cells[0].source if notebook.cells else "")
+        if tutorial:
+            shutil.copy(ROOT / "settings.ini", scratch)
+            os.environ["AIPLAT_HOME"] = scratch
+        place = {"metadata": {"path": scratch if tutorial else target.parent}}
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    nbformat.write(notebook, target)
     subprocess.run(["nbdev-clean", "--fname", str(target)], check=True, cwd=ROOT)
 
 
