@@ -205,7 +205,7 @@ class Status(Result):
             Facts({"workspace": self.workspace, "you are": self.user} | self.settings),
             Table(
                 columns,
-                [[p["part"], p["state"], p["where"], _ago(p["since"]), _bytes(p["memory"])] for p in self.parts],
+                [[p["part"], p["state"], p["where"], p["since"], _bytes(p["memory"])] for p in self.parts],
                 kinds=kinds,
             ),
         ]
@@ -216,7 +216,7 @@ class Status(Result):
                     w["node"],
                     "busy" if w["busy"] else "waits",
                     w["tasks"],
-                    _ago(w["since"]),
+                    w["since"],
                     _bytes(w["memory"]),
                     w["note"],
                 ]
@@ -224,7 +224,7 @@ class Status(Result):
             ]
             out.append(
                 Table(
-                    ["worker", "node", "state", "tasks done", "since", "memory", ""],
+                    ["worker", "node", "state", "tasks done", "since", "memory", "note"],
                     rows,
                     kinds={(r, 6): "warn" for r in range(len(rows))},
                 )
@@ -236,8 +236,8 @@ class Status(Result):
         return out if self.problems else [*out, Text("nothing is wrong", "good")]
 
 
-def _ago(moment: float | None) -> str:
-    return "–" if not moment else fmt(datetime.fromtimestamp(moment, UTC))
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(round(seconds), UTC)
 
 
 def _bytes(size: int | None) -> str:
@@ -270,7 +270,7 @@ def _part(ws: Workspace, name: str, title: str, problems: list[list[str]]) -> di
                 f"start it again: aiplat up{' --ui' if name == 'ui' else ''}",
             ]
         )
-        return row | {"state": "broken", "where": found["address"], "since": found["since"]}
+        return row | {"state": "broken", "where": found["address"], "since": _moment(found["since"])}
     memory = 0
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(found["processes"][0]["pid"])
@@ -281,7 +281,7 @@ def _part(ws: Workspace, name: str, title: str, problems: list[list[str]]) -> di
     return row | {
         "state": "running",
         "where": found.get("url", found["address"]),
-        "since": found["since"],
+        "since": _moment(found["since"]),
         "memory": memory,
     }
 
@@ -333,6 +333,7 @@ def _crew(where: str, machine: dict[str, Any], problems: list[list[str]]) -> lis
             [f"{len(late)} of {len(asked)} workers do not answer yet", "they are starting: look again in a few seconds"]
         )
     for worker in told:
+        worker["since"] = _moment(worker["since"])
         worker["note"] = "" if worker["fingerprint"] == code else "outdated: leaves when idle"
         if worker["python"].rpartition(".")[0] != sys.version.split()[0].rpartition(".")[0]:
             problems.append(

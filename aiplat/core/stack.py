@@ -475,7 +475,7 @@ def stop(ws: Workspace) -> list[str]:
         stopped = []
         found = recorded(ws).get("ui", {})
         if any(alive(one) for one in found.get("processes", [])):
-            stop_tree(*found["processes"])
+            stop_tree(*found["processes"], patience=2)
             stopped.append("ui")
         record(ws, ui=None)
         if _stop_ray(ws):
