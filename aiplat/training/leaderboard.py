@@ -86,7 +86,7 @@ class Board:
         if self.rows and self.rows[0].score is not None:
             parts.append(f"best {self.rows[0].candidate} {self.metric} {fmt(self.rows[0].score)}")
         parts.append(fmt(timedelta(seconds=self.elapsed)))
-        if self.left is not None:
+        if self.left is not None and (not self.total or self.done < self.total):
             parts.append(f"{fmt(timedelta(seconds=self.left))} left")
         if self.cpu_seconds:
             parts.append(f"{fmt(timedelta(seconds=self.cpu_seconds))} of CPU")
