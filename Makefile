@@ -23,7 +23,7 @@ setup: $(VENV)/.installed ## the virtual environment with the pinned packages
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(PY) --requirements requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(PY) --requirements requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 

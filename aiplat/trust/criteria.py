@@ -298,7 +298,7 @@ class Disparity:
             "high": self.high,
         }
 
-
+# %% ../../nbs/trust/criteria.ipynb #f60c7fb4
 def compared(measure: Measure, min_group: int) -> bool:
     """Whether a group takes part in comparisons: its rate is defined and rests on at least ``min_group`` rows."""
     return measure.value is not None and measure.n >= min_group
@@ -325,7 +325,7 @@ def worst_gap(measures: Sequence[Measure], how: str, rates: int = 1) -> tuple[fl
     worst: Callable[..., float] = min if how == "ratio" else max
     return worst(low for low, _ in found), worst(high for _, high in found)
 
-
+# %% ../../nbs/trust/criteria.ipynb #75262847
 def disparity(
     rate: str, names: Sequence[str], measures: Sequence[Measure], how: str, min_group: int, rates: int = 1
 ) -> Disparity:
