@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and MLflow, started on loopback and stopped with the test session."""
+"""Real servers for tests: PostgreSQL, MLflow and a Ray cluster of two nodes, started on loopback and stopped with the test session."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from aiplat.core import stack
 
 
 def free_port() -> int:
@@ -76,8 +79,14 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     password.chmod(0o644)
     run = {"cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **person}
     try:
-        subprocess.run([programs / "initdb", "-D", data, "-U", "aiplat", "-A", "scram-sha-256", f"--pwfile={password}", "-N"], check=True, **run)
-        server = subprocess.Popen([programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "/tmp"], **run)
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "aiplat", "-A", "scram-sha-256", f"--pwfile={password}", "-N"],
+            check=True,
+            **run,
+        )
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "/tmp"], **run
+        )
         try:
             wait_for(port, process=server)
             yield Postgres(port)
@@ -105,3 +114,34 @@ def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
             os.killpg(server.pid, 15)
         server.wait(30)
         log.close()
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[tuple[str, str]]:
+    """A cluster as people start it by hand, of two nodes with a CPU each; yields its address and its client server."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # the path of a socket must be short
+    ray, port, client = str(Path(sys.executable).parent / "ray"), free_port(), free_port()
+    first = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
+    common = ["--num-cpus=1", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
+    (folder / "lean").mkdir()  # Ray's agents start twice as fast without a grammar that they do not need
+    (folder / "lean" / "rfc3987_syntax.py").write_text("raise ImportError\n")
+    environment = os.environ | {"PYTHONPATH": str(folder / "lean")}
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
+            log = folder / f"log{number}"
+            command = [ray, "start", *role, *common, f"--dashboard-agent-listen-port={free_port()}"]
+            with log.open("w") as out:
+                node = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+            processes.append(node)
+            end = time.monotonic() + 90
+            while "Ray runtime started" not in log.read_text():
+                assert node.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.2)
+        wait_for(client, seconds=60, process=processes[0])
+        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
+    finally:
+        stack.stop_tree(*(stack.mark(process.pid) for process in processes if process.poll() is None), patience=1)
+        for process in processes:
+            process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)

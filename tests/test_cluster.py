@@ -11,7 +11,6 @@ import signal
 import socketserver
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -23,7 +22,7 @@ import pytest
 
 from aiplat.core import stack, workspace
 from aiplat.core.workspace import Workspace
-from tests.servers import free_port, wait_for
+from tests.servers import two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -265,35 +264,6 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     assert "settings.ini, line " in what and "ray = locla is not an address" in what
 
 
-@contextlib.contextmanager
-def two_nodes(folder: Path) -> Iterator[tuple[str, str]]:
-    """A cluster as people start it by hand, of two nodes with a CPU each; yields its address and its client server."""
-    ray, port, client = str(Path(sys.executable).parent / "ray"), free_port(), free_port()
-    first = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
-    common = ["--num-cpus=1", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
-    (folder / "lean").mkdir()  # Ray's agents start twice as fast without a grammar that they do not need
-    (folder / "lean" / "rfc3987_syntax.py").write_text("raise ImportError\n")
-    environment = os.environ | {"PYTHONPATH": str(folder / "lean")}
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
-            log = folder / f"log{number}"
-            command = [ray, "start", *role, *common, f"--dashboard-agent-listen-port={free_port()}"]
-            with log.open("w") as out:
-                node = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
-            processes.append(node)
-            end = time.monotonic() + 90
-            while "Ray runtime started" not in log.read_text():
-                assert node.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
-        wait_for(client, seconds=60, process=processes[0])
-        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
-    finally:
-        stack.stop_tree(*(stack.mark(process.pid) for process in processes if process.poll() is None), patience=1)
-        for process in processes:
-            process.wait(10)
-
-
 def test_two_nodes(tmp_path: Path) -> None:
     ws = workspace.create(tmp_path / "home")
     code = """
@@ -318,8 +288,7 @@ try: cluster.connect(ws)
 except Exception as error: print(error)
 """
     with contextlib.ExitStack() as still:
-        folder = still.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="r", ignore_cleanup_errors=True))
-        address, client = still.enter_context(two_nodes(Path(folder)))
+        address, client = still.enter_context(two_nodes())
         for how in (address, client):
             first, second, *rest = quiet(drive(ws, code, ray=how)).splitlines()
             assert (first, second) == ("{45} 2 2 False", "1")

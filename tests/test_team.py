@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aiplat.core import workspace
 from tests.conftest import run_cli
-from tests.servers import free_port, mlflow_server, postgres, postgres_programs
+from tests.servers import mlflow_server, postgres, postgres_programs, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-GATE = {"production": {"metrics": "roc_auc >= 0.6", "fairness": "demographic_parity_ratio >= 0.80 by sex", "approvals": "1 by risk"}}
+GATE = {
+    "production": {
+        "metrics": "roc_auc >= 0.6",
+        "fairness": "demographic_parity_ratio >= 0.80 by sex",
+        "approvals": "1 by risk",
+    }
+}
 
 
 def journey(home: Path, data: str, environment: dict[str, str]) -> dict:
@@ -44,32 +47,12 @@ def journey(home: Path, data: str, environment: dict[str, str]) -> dict:
     run("approve", "credit", "--to", "production", "--reason", "within policy", user="rosa")
     run("promote", "credit", "--to", "production")
     run("predict", "credit@production", data, "--out", str(home / "scored.parquet"))
-    return {"verify": run("verify"), "models": run("models"), "runs": run("runs"), "ledger": run("ledger", "--limit", "100")}
-
-
-@contextlib.contextmanager
-def two_nodes(folder: Path) -> Iterator[str]:
-    """A Ray cluster of a head and one more node with a CPU each; yields its address."""
-    port, processes = free_port(), []
-    ray = str(Path(sys.executable).parent / "ray")
-    common = ["--num-cpus=1", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
-    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    try:
-        with (folder / "ray.log").open("w") as log:
-            for role in ([f"--port={port}", "--head", "--include-dashboard=false", "--node-ip-address=127.0.0.1"], [f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.1"]):  # fmt: skip
-                from tests.servers import wait_for
-
-                processes.append(subprocess.Popen([ray, "start", *role, *common], stdout=log, stderr=log, env=environment, start_new_session=True))
-                wait_for(port, seconds=90, process=processes[0])
-        yield f"127.0.0.1:{port}"
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
+    return {
+        "verify": run("verify"),
+        "models": run("models"),
+        "runs": run("runs"),
+        "ledger": run("ledger", "--limit", "100"),
+    }
 
 
 def test_on_a_laptop(tmp_path: Path, ray_address: str) -> None:
@@ -77,7 +60,9 @@ def test_on_a_laptop(tmp_path: Path, ray_address: str) -> None:
     _check(told)
 
 
-@pytest.mark.skipif(not postgres_programs(), reason="PostgreSQL's server is not installed: the team's set-up is not tested here")
+@pytest.mark.skipif(
+    not postgres_programs(), reason="PostgreSQL's server is not installed: the team's set-up is not tested here"
+)
 def test_in_a_team(tmp_path: Path) -> None:
     import sqlalchemy as sa
 
@@ -87,7 +72,7 @@ def test_in_a_team(tmp_path: Path) -> None:
     artifacts.mkdir()
     with postgres(tmp_path / "pg") as server, contextlib.ExitStack() as stack:
         tracking = stack.enter_context(mlflow_server(server.create("mlflow"), artifacts))
-        ray = stack.enter_context(two_nodes(tmp_path))
+        ray, _ = stack.enter_context(two_nodes())
         source = server.create("warehouse")
         engine = sa.create_engine(source.replace("postgresql://", "postgresql+psycopg://"))
         read("sample:credit?rows=3000&seed=3").to_sql("applications", engine, index=False)
