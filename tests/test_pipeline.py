@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from aiplat.core.errors import Refused, UserError
+from aiplat.core.errors import UserError
 from aiplat.core.ledger import entries, unfinished
+from aiplat.frontends import cli
 from aiplat.operations.kinds import ANY, Kind, from_text, literal
 from aiplat.operations.parameters import checked, declared
 from aiplat.operations.pipeline import run
-from tests.conftest import run_cli
+from aiplat.release.verify import verify
 
 HOSTILE = [
     "'", '"', "'''", '"""', "\\", "\\'", "a\nb\r\nc", "$(touch hacked)", "`touch hacked`", "$HOME {x} {pm.run_uuid}",
@@ -51,10 +52,13 @@ def outputs(path: str | Path) -> list[Any]:
     ]
 
 
-def two_lines(done: subprocess.CompletedProcess[str], code: int) -> tuple[str, str]:
-    """The two lines on the standard error, after checking that there is nothing else."""
-    lines = done.stderr.splitlines()
-    assert done.returncode == code and len(lines) == 2, (done.returncode, done.stdout, done.stderr)
+def two_lines(captured: pytest.CaptureFixture[str], line: str, code: int) -> tuple[str, str]:
+    """The two lines on the standard error of a command line, after checking that there is nothing else."""
+    captured.readouterr()
+    assert cli.main(line.split()) == code
+    said = captured.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == 2, (said.out, said.err)
     assert lines[0].startswith("✗ ") and lines[1].startswith("→ ")
     return lines[0], lines[1]
 
@@ -194,10 +198,10 @@ def test_a_notebook_from_elsewhere_finds_the_workspace_of_whoever_runs_it(
 
 def test_the_record(ws) -> None:
     inside = """
-import os
 from aiplat.core.workspace import workspace
+from aiplat.training.runs import origin
 ws = workspace()
-tags = {"aiplat.kind": "train", "aiplat.pipeline": os.environ["AIPLAT_PIPELINE_RUN"], "aiplat.data_digest": "d1"}
+tags = origin() | {"aiplat.kind": "train", "aiplat.data_digest": "d1"}
 ws.client().create_run(ws.experiment_id(), tags=tags).info.run_id
 """
     book = write(ws.root / "step.ipynb", "rows: int = 10", inside)
@@ -240,26 +244,25 @@ def test_out_goes_where_it_was_told_and_nowhere_else(ws) -> None:
 # --- what fails
 
 
-def test_a_failing_cell_names_itself(ws, cli) -> None:
+def test_a_failing_cell_names_itself(ws, capfd: pytest.CaptureFixture[str]) -> None:
     book = write(ws.root / "step.ipynb", "x = 1", "y = 2", "# why\n1 / 0", "open('after', 'w')")
-    first, second = two_lines(cli("pipeline", "run", "step.ipynb", check=False), 1)
+    first, second = two_lines(capfd, "pipeline run step.ipynb", 1)
     assert first == "✗ cell 3 '1 / 0' failed: ZeroDivisionError: division by zero"
     copy = Path(second.partition("executed so far: ")[2])
     assert copy.is_file() and not (ws.root / "after").exists()
     assert "In [3]" in nbformat.read(copy, 4).cells[0].source  # papermill's note at the top
     assert entries(ws, action="pipeline")[-1].phase == "failed"
-    document = json.loads(cli("pipeline", "run", book.name, "--json", check=False).stdout)
+    assert cli.main(["pipeline", "run", book.name, "--json"]) == 1
+    document = json.loads(capfd.readouterr().out)
     assert document["result"]["outcome"] == "failed" and [cell["state"] for cell in document["result"]["cells"]][
         2:
     ] == ["failed", "skipped"]
 
 
-def test_a_refusal_inside_stays_a_refusal(ws, cli) -> None:
+def test_a_refusal_inside_stays_a_refusal(ws, capfd: pytest.CaptureFixture[str]) -> None:
     write(ws.root / "step.ipynb", "x = 1", "from aiplat.core.errors import Refused\nraise Refused('may not', 'ask')")
-    first, second = two_lines(cli("pipeline", "run", "step.ipynb", check=False), 3)
+    first, second = two_lines(capfd, "pipeline run step.ipynb", 3)
     assert first.endswith("failed: may not") and second.startswith("→ ask · executed so far: ")
-    with pytest.raises(Refused):
-        run("step.ipynb")
 
 
 @pytest.mark.parametrize(
@@ -354,8 +357,7 @@ def test_a_killed_run_is_explained_and_closed(ws) -> None:
     (intent,) = unfinished(ws)
     copy = Path(intent.body["copy"])
     assert intent.action == "pipeline" and outputs(copy)[0] is None and nbformat.read(copy, 4)
-    verified = run_cli("verify", cwd=ws.root, check=False)
-    assert verified.returncode and "pipeline" in verified.stdout + verified.stderr
+    assert verify().exit_code == 1 and "pipeline" in str(verify())
     write(ws.root / "other.ipynb", "x = 1")
     (note,) = run("other.ipynb").notes
     assert "was killed" in note and str(copy) in note and not unfinished(ws)

@@ -191,11 +191,14 @@ def _begin(ws: Workspace, notebook: Path, digest: str, around: Mapping[str, Any]
     """Make the MLflow run and return its id."""
     from mlflow.entities import Param
 
+    from aiplat.training.recovery import this_process
+
     tags = {
         "aiplat.kind": "pipeline",
         "aiplat.notebook": str(notebook),
         "aiplat.notebook_digest": digest,
         "aiplat.packages_digest": around["packages_digest"],
+        "aiplat.process": json.dumps(this_process()),
         "mlflow.runName": notebook.stem,
         "mlflow.user": ws.user,
         "mlflow.source.name": str(notebook),
@@ -270,6 +273,8 @@ def recover(ws: Workspace) -> list[str]:
     list of str
         A sentence for each.
     """
+    from aiplat.training.recovery import sweep
+
     told = []
     for entry in unfinished(ws):
         if entry.action != "pipeline":
@@ -287,6 +292,7 @@ def recover(ws: Workspace) -> list[str]:
             told.append(
                 f"an earlier run of {entry.body.get('notebook', 'a notebook')} by {entry.actor} was killed; {state}"
             )
+    sweep(ws)  # killed before its intent was written, a run is known by its process only
     return told
 
 # %% ../../nbs/operations/pipeline.ipynb #276e7835

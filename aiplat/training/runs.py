@@ -8,6 +8,7 @@ __all__ = ['PACKAGES', 'TrialRecord', 'Logged', 'versions', 'git_commit', 'origi
 
 # %% ../../nbs/training/runs.ipynb #a831ec0f
 import json
+import os
 import platform
 import subprocess
 import threading
@@ -144,7 +145,8 @@ def git_commit(folder: Path | None = None) -> str:
 def origin() -> dict[str, str]:
     """Tags that say where a run comes from."""
     found = {"aiplat.versions": json.dumps(versions()), "aiplat.process": json.dumps(this_process())}
-    return found | {"mlflow.source.git.commit": git_commit()}
+    inside = os.environ.get("AIPLAT_PIPELINE_RUN", "")  # set for the kernel of a pipeline run
+    return found | {"mlflow.source.git.commit": git_commit(), "aiplat.pipeline": inside}
 
 # %% ../../nbs/training/runs.ipynb #a9e5fcce
 @dataclass
