@@ -68,10 +68,24 @@ def evident(ws: Workspace, run: Any, *, value: float = 0.9, contract: bool = Tru
         "by": ["sex"], "positive": run.positive, "min_group": 30,
         "criteria": {"demographic_parity_ratio": {"sex": {"value": value, "undefined": None, "groups": ["female", "male"], "left_out": []}}},
     }  # fmt: skip
-    evidence.record(ws, "audit", subject=f"run:{run.id}", model_digest=run.model_digest, data_digest=run.test_digest, measured=measured)
+    evidence.record(
+        ws,
+        "audit",
+        subject=f"run:{run.id}",
+        model_digest=run.model_digest,
+        data_digest=run.test_digest,
+        measured=measured,
+    )
     if contract:
         about = {"contract": "credit.yml", "failures": []}
-        evidence.record(ws, "contract", subject=f"data:{run.data_digest}", data_digest=run.data_digest, outcome="pass", measured=about)
+        evidence.record(
+            ws,
+            "contract",
+            subject=f"data:{run.data_digest}",
+            data_digest=run.data_digest,
+            outcome="pass",
+            measured=about,
+        )
 
 
 def ready(ws: Workspace, name: str, seed: int = 0, to: str = "production") -> str:
@@ -114,7 +128,10 @@ class House:
 
     def _copy(self, source: Path, target: Path) -> None:
         for name in ("mlflow.db", "ledger.db"):
-            with closing(sqlite3.connect(source / name)) as old, closing(sqlite3.connect(target / name, timeout=30)) as new:
+            with (
+                closing(sqlite3.connect(source / name)) as old,
+                closing(sqlite3.connect(target / name, timeout=30)) as new,
+            ):
                 old.backup(new)
         for name in ("artifacts", "snapshots"):
             shutil.rmtree(target / name, ignore_errors=True)
@@ -137,4 +154,3 @@ class House:
 def plain(value: Any) -> Any:
     """A result as a JSON reader sees it."""
     return json.loads(value.to_json())
-

@@ -27,7 +27,9 @@ LINES = 120 if CAMPAIGN else 4  # arbitrary lines to die at, per verb
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 nursery = multiprocessing.get_context("forkserver")
-nursery.set_forkserver_preload(["tests.models", "mlflow", "sklearn.linear_model", "skops.io", "aiplat.release.registry", "aiplat.training.runs"])
+nursery.set_forkserver_preload(
+    ["tests.models", "mlflow", "sklearn.linear_model", "skops.io", "aiplat.release.registry", "aiplat.training.runs"]
+)
 
 
 # ---------------------------------------------------------------- the child
@@ -71,7 +73,16 @@ def _die_at_line(n: int | None) -> list[int]:
     return count
 
 
-def child(root: str, how: str, n: int | None, verb: str, args: tuple[str, ...], options: dict[str, str], answer: Any, gun: Any = None) -> None:
+def child(
+    root: str,
+    how: str,
+    n: int | None,
+    verb: str,
+    args: tuple[str, ...],
+    options: dict[str, str],
+    answer: Any,
+    gun: Any = None,
+) -> None:
     """Run a verb as ana, dying at the n-th moment; sends back what it said and how many moments there were."""
     os.chdir(root)
     os.environ["AIPLAT_USER"] = options.pop("user", "ana")
@@ -122,7 +133,9 @@ def explained(ws: Any, subject: str) -> None:
     if left:
         assert found.exit_code == 1 and len(found.breaks) == 1, str(found)
         (only,) = found.breaks
-        assert subject in only.what and "was begun by ana" in only.what and "had" in only.what and "aiplat " in only.todo, str(found)
+        assert (
+            subject in only.what and "was begun by ana" in only.what and "had" in only.what and "aiplat " in only.todo
+        ), str(found)
     else:
         assert found.exit_code == 0, str(found)
 
@@ -179,7 +192,9 @@ def test_promote_killed_at_every_write(home) -> None:
         promotion = registry.promote(model, to="production")
         seen.add(promotion.moved)
         assert f"credit/{aliases.holder(home, 'credit', 'production')}" == promotion.model == model
-        assert len(aliases.history(home, "credit", "production")) == held + 1, "one promotion, however often it was begun"
+        assert len(aliases.history(home, "credit", "production")) == held + 1, (
+            "one promotion, however often it was begun"
+        )
         healed(home)
     assert seen == {True, False}, "some died before the alias moved, some after"
 
@@ -205,7 +220,10 @@ def test_two_promotions_at_once(home) -> None:
     for _ in range(6 if CAMPAIGN else 3):
         before = len(aliases.history(home, "credit", "production"))
         gun = nursery.Barrier(2)
-        children = [start(home, "not", None, "promote", model, to="production", gun=gun, user=user) for model, user in zip(versions, ("ana", "ben"), strict=True)]
+        children = [
+            start(home, "not", None, "promote", model, to="production", gun=gun, user=user)
+            for model, user in zip(versions, ("ana", "ben"), strict=True)
+        ]
         answers = [receive.recv()[0] for _, receive in children]
         for process, _ in children:
             process.join(60)
@@ -213,7 +231,11 @@ def test_two_promotions_at_once(home) -> None:
         held = aliases.history(home, "credit", "production")
         assert held[-1].version == now and "done" in answers
         for said in answers:
-            assert said == "done" or ("production" in said and len(said.splitlines()) == 2 and ("in the meantime" in said or "at this moment" in said)), said
+            assert said == "done" or (
+                "production" in said
+                and len(said.splitlines()) == 2
+                and ("in the meantime" in said or "at this moment" in said)
+            ), said
         assert len(held) - before <= answers.count("done")
         healed(home)
 

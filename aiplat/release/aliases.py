@@ -95,7 +95,17 @@ def history(ws: Workspace, name: str, alias: str, entries: list[Entry] | None = 
             cited = tuple(entry.body.get("evidence") or ())
             if stack and stack[-1].version == to:  # put back through the gate after somebody moved the alias by hand
                 stack.pop()
-            stack.append(Held(to, str(intent.body.get("model_digest") or ""), entry.at, intent.actor, intent.seq, intent.seq, cited))
+            stack.append(
+                Held(
+                    to,
+                    str(intent.body.get("model_digest") or ""),
+                    entry.at,
+                    intent.actor,
+                    intent.seq,
+                    intent.seq,
+                    cited,
+                )
+            )
     return stack
 
 # %% ../../nbs/release/aliases.ipynb #43be0653
@@ -136,7 +146,10 @@ def close(ws: Workspace, dead: Entry) -> Entry:
         outcome["found"] = "the alias had not moved"
     elif dead.action == "rollback":
         known = any(held.version == now for held in history(ws, name, alias))
-        outcome |= {"moved": known, "found": f"the alias had moved back{'' if known else ' to a version that never held it'}"}
+        outcome |= {
+            "moved": known,
+            "found": f"the alias had moved back{'' if known else ' to a version that never held it'}",
+        }
     else:
         try:
             decision = decide(ws, find_model(ws, f"{name}/{now}"), alias)

@@ -47,7 +47,9 @@ def which(ws: Workspace, ref: str) -> tuple[Run, ModelVersion | None]:
     if ref in names:
         if "production" not in names[ref]:
             newest = find_model(ws, ref)
-            raise UserError(f"{ref} has no version in production", f"name one: {ref}/{newest.version}, or promote it first")
+            raise UserError(
+                f"{ref} has no version in production", f"name one: {ref}/{newest.version}, or promote it first"
+            )
         ref = f"{ref}@production"
     if "/" in ref or "@" in ref:
         version = find_model(ws, ref)
@@ -132,7 +134,10 @@ def write(frame: "pd.DataFrame", out: str, kind: str, scratch: Path) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{shown(out)} cannot be written ({error.strerror or type(error).__name__})", "free the disk, or give --out another place") from error
+        raise UserError(
+            f"{shown(out)} cannot be written ({error.strerror or type(error).__name__})",
+            "free the disk, or give --out another place",
+        ) from error
 
 # %% ../../nbs/release/batch.ipynb #ce65503d
 def answers(estimator: Any, X: "pd.DataFrame", task: str, positive: str) -> "pd.DataFrame":
@@ -166,7 +171,9 @@ def answers(estimator: Any, X: "pd.DataFrame", task: str, positive: str) -> "pd.
         scores = np.asarray(estimator.predict_proba(X), dtype=float)
     except (ValueError, TypeError) as problem:
         said = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise UserError(f"the model cannot answer these rows: {said}", "give data like that which it was trained on") from problem
+        raise UserError(
+            f"the model cannot answer these rows: {said}", "give data like that which it was trained on"
+        ) from problem
     names = [label(name) for name in getattr(estimator, "classes_", range(scores.shape[1]))]
     wanted = [positive] if task == "binary" and positive in names else names
     for name in wanted:
@@ -178,7 +185,9 @@ LARGE = 200_000
 CHUNK = 50_000
 
 
-def score(ws: Workspace, estimator: Any, X: "pd.DataFrame", run: Run, *, large: int = LARGE, chunk: int = CHUNK) -> "tuple[pd.DataFrame, str]":
+def score(
+    ws: Workspace, estimator: Any, X: "pd.DataFrame", run: Run, *, large: int = LARGE, chunk: int = CHUNK
+) -> "tuple[pd.DataFrame, str]":
     """Answer all rows, and say where it was done.
 
     Parameters
@@ -267,9 +276,13 @@ def kept_columns(frame: "pd.DataFrame", keep: Sequence[str] | None) -> list[str]
     kept = list(dict.fromkeys(keep or ()))
     for name in kept:
         if name not in frame.columns:
-            raise UsageError(f"--keep: the data has no column '{name}'", nearest(name, [str(column) for column in frame.columns]))
+            raise UsageError(
+                f"--keep: the data has no column '{name}'", nearest(name, [str(column) for column in frame.columns])
+            )
         if name == "prediction" or name.startswith("probability_"):
-            raise UsageError(f"--keep {name}: the answer has a column of that name", "rename it in the data, or leave it out")
+            raise UsageError(
+                f"--keep {name}: the answer has a column of that name", "rename it in the data, or leave it out"
+            )
     return kept
 
 # %% ../../nbs/release/batch.ipynb #e0eb55b3
@@ -321,14 +334,19 @@ def predict(model: str, data: Data, *, out: str, keep: list[str] | None = None) 
     X = inputs(frame, needed, learned(ws, run))
     estimator = load_model(ws, version or run)
     said, where = score(ws, estimator, X, run)
-    columns = [frame[kept].reset_index(drop=True), said.reset_index(drop=True)]  # by position: an index may hold anything
+    columns = [
+        frame[kept].reset_index(drop=True),
+        said.reset_index(drop=True),
+    ]  # by position: an index may hold anything
     answer = pd.concat(columns, axis=1)
     write(answer, out, kind, ws.path("scratch", "x").parent)
     name = f"{version.name}/{version.version}" if version else f"run {run.id[:8]}"
     digest = version.model_digest if version else run.model_digest
     body = {"model_digest": digest, "data_digest": snapshots.digest(frame), "out": shown(out), "rows": len(frame)}
     entry = ledger.append(ws, "predict", f"model:{name}" if version else f"run:{run.id}", body)
-    ignored = [str(column) for column in frame.columns if column not in needed and column not in kept and column != run.target]
+    ignored = [
+        str(column) for column in frame.columns if column not in needed and column not in kept and column != run.target
+    ]
     return Scores(
         name, digest, describe_source(data), len(frame), shown(out), [str(column) for column in answer.columns], ignored,
         where, time.perf_counter() - started, entry.seq,

@@ -23,7 +23,16 @@ from ..core.workspace import Workspace
 from .rules import Gate, Rule
 
 # %% ../../nbs/release/decision.ipynb #f1b431fb
-KINDS: dict[str, Kind] = {"pass": "good", "fail": "bad", "missing": "bad", "stale": "bad", "undefined": "bad", "other digest": "bad", "insufficient": "warn", "accepted": "warn"}
+KINDS: dict[str, Kind] = {
+    "pass": "good",
+    "fail": "bad",
+    "missing": "bad",
+    "stale": "bad",
+    "undefined": "bad",
+    "other digest": "bad",
+    "insufficient": "warn",
+    "accepted": "warn",
+}
 HOLDS = ("pass", "accepted")
 A = {"evaluation": "an evaluation", "audit": "an audit", "contract": "a contract check", "approval": "an approval"}
 
@@ -105,9 +114,14 @@ class Decision(Result):
         """Positions in the ledger of all evidence that was read."""
         return sorted({seq for finding in self.findings for seq in finding.seqs})
 
+    @property
+    def failing(self) -> list[Finding]:
+        """The rules that do not hold."""
+        return [finding for finding in self.findings if finding.verdict not in HOLDS]
+
     def summary(self) -> str:
         """One line: how many rules hold, and which do not."""
-        failing = [finding for finding in self.findings if finding.verdict not in HOLDS]
+        failing = self.failing
         if not failing:
             accepted = sum(finding.verdict == "accepted" for finding in self.findings)
             return f"all {len(self.findings)} rules hold" + (f", {accepted} of them by acceptance" if accepted else "")
@@ -196,7 +210,9 @@ class Case:
         """Everybody who had a hand in making the model, the one it was mitigated from included."""
         people, run, seen = {self.run.user}, self.run, set[str]()
         while True:
-            people |= {entry.actor for entry in ledger.entries(self.ws, subject=f"run:{run.id}") if entry.action in MAKING}
+            people |= {
+                entry.actor for entry in ledger.entries(self.ws, subject=f"run:{run.id}") if entry.action in MAKING
+            }
             people.add(run.user)
             seen.add(run.id)
             if not run.parent or run.parent in seen:
@@ -204,7 +220,11 @@ class Case:
             try:
                 run = find_run(self.ws, run.parent)
             except UserError:  # the parent was deleted; the ledger still knows who trained it
-                people |= {entry.actor for entry in ledger.entries(self.ws, subject=f"run:{run.parent}") if entry.action in MAKING}
+                people |= {
+                    entry.actor
+                    for entry in ledger.entries(self.ws, subject=f"run:{run.parent}")
+                    if entry.action in MAKING
+                }
                 return people - {""}
 
 

@@ -64,7 +64,14 @@ def judge_metric(case: Case, rule: Rule) -> Finding:
     metrics = found[0].measured.get("metrics") or {}
     if rule.name not in metrics:
         has = ", ".join(sorted(metrics)[:6]) or "nothing"
-        return Finding(rule.text, f"the evaluation has no {rule.name}; it has {has}", case.cite(found[0]), "missing", todo, seqs=(found[0].seq,))
+        return Finding(
+            rule.text,
+            f"the evaluation has no {rule.name}; it has {has}",
+            case.cite(found[0]),
+            "missing",
+            todo,
+            seqs=(found[0].seq,),
+        )
     return compare(case, rule, found[0], metrics[rule.name], todo)
 
 # %% ../../nbs/release/gates.ipynb #49192a55
@@ -94,17 +101,28 @@ def judge_fairness(case: Case, rule: Rule) -> Finding:
     with_it = [(audit, key) for audit in audits if (key := attribute(audit, rule.by)) is not None]
     if not with_it:
         columns = ", ".join(audits[0].measured.get("by") or []) or "nothing"
-        return Finding(rule.text, f"the audit is by {columns}, not by {' & '.join(rule.by)}", case.cite(audits[0]), "missing", todo)
+        return Finding(
+            rule.text, f"the audit is by {columns}, not by {' & '.join(rule.by)}", case.cite(audits[0]), "missing", todo
+        )
     audit, key = with_it[0]
     measure = (audit.measured["criteria"].get(rule.name) or {}).get(key)
     if measure is None:
-        return Finding(rule.text, f"the audit has no {rule.name} by {key}", case.cite(audit), "missing", todo, seqs=(audit.seq,))
+        return Finding(
+            rule.text, f"the audit has no {rule.name} by {key}", case.cite(audit), "missing", todo, seqs=(audit.seq,)
+        )
     positive = str(audit.measured.get("positive") or "")
     if case.run.positive and positive and positive != case.run.positive:
         other = f"an audit exists, but of the outcome '{positive}' and not '{case.run.positive}'"
         return Finding(rule.text, other, case.cite(audit), "missing", todo, seqs=(audit.seq,))
     if blind := left_out(case, audit):
-        return Finding(rule.text, blind, case.cite(audit), "missing", f"{todo} --min-group {case.gate.min_group}", seqs=(audit.seq,))
+        return Finding(
+            rule.text,
+            blind,
+            case.cite(audit),
+            "missing",
+            f"{todo} --min-group {case.gate.min_group}",
+            seqs=(audit.seq,),
+        )
     groups, small = (measure.get(name) if isinstance(measure, dict) else None for name in ("groups", "left_out"))
     note = f", {groups[0]} against {groups[-1]}" if groups else ""
     note += f"; too small to compare: {fmt(small)}" if small else ""
@@ -121,9 +139,10 @@ def by_interval(case: Case, rule: Rule, found: Finding) -> Finding:
     within = {rule.holds(found.low), rule.holds(found.high)}
     if len(within) == 1:
         return replace(found, verdict="pass" if within.pop() else "fail")
-    role = case.gate.insufficient
-    accepted = [item for item in approvals(case) if item.measured.get("role") == role and not objection(case, Rule("approval", role), item)]
-    if role and accepted:
+    role, seen = case.gate.insufficient, max(found.seqs)
+    given = [item for item in approvals(case) if item.seq > seen and item.measured.get("role") == role]
+    accepted = [item for item in given if role and not objection(case, Rule("approval", role), item)]
+    if accepted:
         cited = f"{found.evidence}; accepted: {case.cite(*accepted)}"
         return replace(found, verdict="accepted", evidence=cited, seqs=(*found.seqs, *(item.seq for item in accepted)))
     todo = f"audit more rows: the interval of {rule.name} by {' & '.join(rule.by)} must lie on one side of {fmt(rule.bound)}"
@@ -141,15 +160,26 @@ def judge_contract(case: Case, rule: Rule) -> Finding:
         other = evidence.find(case.ws, "contract", limit=1)
         if not other:
             return Finding(rule.text, "no contract check", "none", "missing", todo)
-        text = f"a contract check exists, but of other rows ({other[0].data_digest[:8] or 'none'}) than the training rows"
+        text = (
+            f"a contract check exists, but of other rows ({other[0].data_digest[:8] or 'none'}) than the training rows"
+        )
         return Finding(rule.text, text, case.cite(other[0]), "other digest", todo)
     item = found[0]
     contract = str(item.measured.get("contract") or "a contract")
     failures = item.measured.get("failures") or []
     if case.is_stale(item):
-        return Finding(rule.text, f"{item.outcome} of {contract}, too old", case.cite(item), "stale", todo, seqs=(item.seq,))
+        return Finding(
+            rule.text, f"{item.outcome} of {contract}, too old", case.cite(item), "stale", todo, seqs=(item.seq,)
+        )
     if item.outcome != "pass":
-        return Finding(rule.text, f"{contract}: {len(failures) or 'some'} failures", case.cite(item), "fail", todo, seqs=(item.seq,))
+        return Finding(
+            rule.text,
+            f"{contract}: {len(failures) or 'some'} failure{'' if len(failures) == 1 else 's'}",
+            case.cite(item),
+            "fail",
+            todo,
+            seqs=(item.seq,),
+        )
     return Finding(rule.text, f"pass of {contract}", case.cite(item), "pass", seqs=(item.seq,))
 
 # %% ../../nbs/release/gates.ipynb #46adaa4e
@@ -157,7 +187,11 @@ def approvals(case: Case) -> list[Evidence]:
     """The newest approval or withdrawal of each person about this version, digest and alias."""
     latest: dict[str, Evidence] = {}
     for item in case.about:
-        named = item.kind == "approval" and item.subject == f"model:{case.model}" and item.measured.get("alias") == case.gate.alias
+        named = (
+            item.kind == "approval"
+            and item.subject == f"model:{case.model}"
+            and item.measured.get("alias") == case.gate.alias
+        )
         if named and item.by not in latest:
             latest[item.by] = item
     return list(latest.values())
@@ -189,13 +223,27 @@ def judge_approval(case: Case, rule: Rule) -> Finding:
     needed = int(rule.bound)
     if len(good) >= needed:
         names = ", ".join(item.by for item in good)
-        return Finding(rule.text, f"{len(good)} by {names}", case.cite(*good), "pass", value=float(len(good)), seqs=tuple(item.seq for item in good))
+        return Finding(
+            rule.text,
+            f"{len(good)} by {names}",
+            case.cite(*good),
+            "pass",
+            value=float(len(good)),
+            seqs=tuple(item.seq for item in good),
+        )
     if not given and (beside := case.beside("approval")) and beside.model_digest != case.version.model_digest:
         return absent(case, rule, "approval", todo)
     why = "; ".join(text for text in objections.values() if text)
     found = f"{len(good)} of {needed}" + (f" ({why})" if why else "")
     stale = any(case.is_stale(item) and item.outcome == "approve" for item in given)
-    return Finding(rule.text, found, case.cite(*given) or "none", "stale" if stale else "missing", todo, seqs=tuple(item.seq for item in given))
+    return Finding(
+        rule.text,
+        found,
+        case.cite(*given) or "none",
+        "stale" if stale else "missing",
+        todo,
+        seqs=tuple(item.seq for item in given),
+    )
 
 # %% ../../nbs/release/gates.ipynb #7e0e24e6
 ORIGIN = "origin in the ledger"
@@ -220,9 +268,15 @@ def judge_origin(case: Case) -> Finding:
     }
     for what, (digest, key) in named.items():
         if not digest or digest != entry.body.get(key):
-            found = f"the {what} in MLflow are not those of the training" if what != "model file" else "the model file is not the one that was trained"
+            found = (
+                f"the {what} in MLflow are not those of the training"
+                if what != "model file"
+                else "the model file is not the one that was trained"
+            )
             return Finding(ORIGIN, found, cited, "other digest", todo, seqs=(entry.seq,))
-    return Finding(ORIGIN, f"trained by {entry.actor}, {case.version.model_digest[:8]}", cited, "pass", seqs=(entry.seq,))
+    return Finding(
+        ORIGIN, f"trained by {entry.actor}, {case.version.model_digest[:8]}", cited, "pass", seqs=(entry.seq,)
+    )
 
 # %% ../../nbs/release/gates.ipynb #dc308e1a
 JUDGES: dict[str, Callable[[Case, Rule], Finding]] = {

@@ -78,10 +78,15 @@ class Promotion(Result):
 # %% ../../nbs/release/promotion.ipynb #19176f95
 def refusal(decision: Decision) -> Refused:
     """The two lines of a gate that says no, with its table."""
-    failing = [finding for finding in decision.findings if finding.verdict != "pass"]
-    todo = next((finding.todo for finding in failing if finding.todo), command("train", "DATA", "--target", "COLUMN") + " for a better one")
+    failing = decision.failing
+    todo = next(
+        (finding.todo for finding in failing if finding.todo),
+        command("train", "DATA", "--target", "COLUMN") + " for a better one",
+    )
     more = f" (then see the table: {len(failing) - 1} more)" if len(failing) > 1 else ""
-    return Refused(f"{decision.model} may not become {decision.alias}: {decision.summary()}", f"{todo}{more}", result=decision)
+    return Refused(
+        f"{decision.model} may not become {decision.alias}: {decision.summary()}", f"{todo}{more}", result=decision
+    )
 
 
 def move(ws: Workspace, name: str, alias: str, version: int, intent: Entry) -> None:
@@ -173,8 +178,10 @@ def speaking_role(case: Case, person: str) -> str:
     asked = [rule for rule in case.gate.of_kind("approval") if case.ws.settings.has_role(person, rule.name)]
     given = approvals(case)
     for item in given:
-        if item.by == person and item.measured.get("role") in [rule.name for rule in asked]:
+        if item.by == person and case.ws.settings.has_role(person, str(item.measured.get("role"))):
             return str(item.measured["role"])
+    if not asked:
+        return case.gate.insufficient
     for rule in asked:
         good = [item for item in given if item.measured.get("role") == rule.name and not objection(case, rule, item)]
         if len(good) < rule.bound:
@@ -207,20 +214,35 @@ def approve(model: str, *, to: str, reason: str, withdraw: bool = False) -> Appr
     asks = read_gate(ws.settings, to)
     version = find_model(ws, model)
     if not reason.strip():
-        raise UsageError("an approval needs a reason", f"{command('approve', model, '--to', to, '--reason')} 'what you looked at'")
-    roles = [rule.name for rule in asks.of_kind("approval")]
+        raise UsageError(
+            "an approval needs a reason", f"{command('approve', model, '--to', to, '--reason')} 'what you looked at'"
+        )
+    roles = list(dict.fromkeys([*(rule.name for rule in asks.of_kind("approval")), *filter(None, [asks.insufficient])]))
     if not roles:
-        raise UserError(f"the gate of {to} asks for no approval", f"add approvals = 1 by ROLE to [gate:{to}], or promote without")
+        raise UserError(
+            f"the gate of {to} asks for no approval", f"add approvals = 1 by ROLE to [gate:{to}], or promote without"
+        )
     case = Case(ws, asks, version, find_run(ws, version.run_id), datetime.now(UTC))
     if not any(ws.settings.has_role(ws.user, role) for role in roles):
         people = sorted({person for role in roles for person in ws.settings.roles[role]}) or ["nobody yet"]
-        raise Refused(f"{ws.user} has none of the roles that {to} asks for ({', '.join(roles)})", f"ask {', '.join(people)}, or change [roles]")
+        raise Refused(
+            f"{ws.user} has none of the roles that {to} asks for ({', '.join(roles)})",
+            f"ask {', '.join(people)}, or change [roles]",
+        )
     if ws.user in case.trainers and not withdraw:
-        raise Refused(f"{ws.user} had a hand in training {case.model}; approving takes a second pair of eyes", f"ask somebody else of {', '.join(roles)}")
+        raise Refused(
+            f"{ws.user} had a hand in training {case.model}; approving takes a second pair of eyes",
+            f"ask somebody else of {', '.join(roles)}",
+        )
     if withdraw and not any(item.by == ws.user and item.outcome == "approve" for item in approvals(case)):
-        raise UserError(f"{ws.user} has not approved {case.model} for {to}", f"look with {command('gate', case.model, '--to', to)}")
+        raise UserError(
+            f"{ws.user} has not approved {case.model} for {to}", f"look with {command('gate', case.model, '--to', to)}"
+        )
     if not version.model_digest:
-        raise UserError(f"{case.model} has no model digest: it was not registered by aiplat", f"{command('register', version.run_id, version.name)}")
+        raise UserError(
+            f"{case.model} has no model digest: it was not registered by aiplat",
+            f"{command('register', version.run_id, version.name)}",
+        )
     role = speaking_role(case, ws.user)
     left = evidence.record(
         ws, "approval", subject=f"model:{case.model}", model_digest=version.model_digest,
@@ -273,7 +295,10 @@ def rollback(name: str, *, to: str) -> Rollback:
     ws = workspace()
     if re.search(r"[/@:]", name):
         plain = re.split(r"[/@]", name.removeprefix("models:/"))[0]
-        raise UsageError(f"'{name}' is more than a name", f"write {command('rollback', plain, '--to', to)}; for a certain version, promote it")
+        raise UsageError(
+            f"'{name}' is more than a name",
+            f"write {command('rollback', plain, '--to', to)}; for a certain version, promote it",
+        )
     closed = [entry for entry in settle(ws, name, to) if entry.action == "rollback" and entry.body.get("moved")]
     held, before = history(ws, name, to), holder(ws, name, to)
     if closed and held:  # a rollback that was killed had moved the alias: asking again must not go back twice
@@ -281,10 +306,16 @@ def rollback(name: str, *, to: str) -> Rollback:
         return Rollback(f"{name}/{held[-1].version}", to, f"{name}/{was}" if was else "", closed[-1].intent or 0)
     if not held:
         known = {e.subject.removeprefix("alias:") for e in ledger.entries(ws, action="promote")}
-        raise UserError(f"{name}@{to} never held a version that the ledger knows", nearest(f"{name}@{to}", known) if known else "promote one first")
+        raise UserError(
+            f"{name}@{to} never held a version that the ledger knows",
+            nearest(f"{name}@{to}", known) if known else "promote one first",
+        )
     by_hand = before != held[-1].version
     if len(held) < 2 and not by_hand:
-        raise UserError(f"{name}@{to} has nothing to go back to: {name}/{before} is the first", f"promote another version: {command('models')}")
+        raise UserError(
+            f"{name}@{to} has nothing to go back to: {name}/{before} is the first",
+            f"promote another version: {command('models')}",
+        )
     goal = held[-1] if by_hand else held[-2]
     intent = {"from": before, "to": goal.version, "model_digest": goal.model_digest, "by_hand": by_hand}
     try:
@@ -293,7 +324,10 @@ def rollback(name: str, *, to: str) -> Rollback:
                 raise moved_meanwhile(ws, name, to, now)
             version = find_model(ws, f"{name}/{goal.version}")
             if version.model_digest != goal.model_digest:
-                raise UserError(f"{name}/{goal.version} is not the model that passed the gate (#{goal.seq})", f"see {command('verify')}, promote another")
+                raise UserError(
+                    f"{name}/{goal.version} is not the model that passed the gate (#{goal.seq})",
+                    f"see {command('verify')}, promote another",
+                )
             check_model_file(ws, version)
             change.outcome |= intent
             move(ws, name, to, goal.version, change.entry)

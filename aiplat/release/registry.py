@@ -6,7 +6,7 @@
 __all__ = ['VersionRow', 'AliasRow', 'Models', 'evidence_ages', 'gate_today', 'alias_rows', 'models']
 
 # %% ../../nbs/release/registry.ipynb #5191ad5a
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ..core import evidence, ledger
@@ -79,13 +79,23 @@ class Models(Result):
             said = [row.gates.get(alias, "") for alias in gates]
             kinds |= {(i, 6 + j): "good" if text == "open" else "warn" for j, text in enumerate(said) if text}
             age = datetime.now(UTC) - row.created
-            rows.append([row.model, ", ".join(row.aliases), row.digest[:12], row.run[:8], age, ", ".join(row.evidence), *said])
+            rows.append(
+                [row.model, ", ".join(row.aliases), row.digest[:12], row.run[:8], age, ", ".join(row.evidence), *said]
+            )
         columns = ["model", "aliases", "digest", "run", "age", "evidence (age)", *(f"gate {alias}" for alias in gates)]
         out: list[Block] = [Table(columns, rows, kinds=kinds)]
         if self.aliases:
-            held = [[a.alias, a.model, a.since, a.by, a.entry, "yes" if a.agrees else "no: see verify"] for a in self.aliases]
-            marks: dict[tuple[int, int], Kind] = {(i, 5): "good" if a.agrees else "bad" for i, a in enumerate(self.aliases)}
-            out += [Heading("Aliases", 3), Table(["alias", "version", "since", "by", "ledger #", "through the gate"], held, kinds=marks)]
+            held = [
+                [a.alias, a.model, a.since, a.by, a.entry, "yes" if a.agrees else "no: see verify"]
+                for a in self.aliases
+            ]
+            marks: dict[tuple[int, int], Kind] = {
+                (i, 5): "good" if a.agrees else "bad" for i, a in enumerate(self.aliases)
+            }
+            out += [
+                Heading("Aliases", 3),
+                Table(["alias", "version", "since", "by", "ledger #", "through the gate"], held, kinds=marks),
+            ]
         if self.more:
             out.append(Text(f"and {self.more} older versions: aiplat models --versions {self.more + 5}", "dim"))
         return out
@@ -105,8 +115,7 @@ def gate_today(ws: Workspace, version: ModelVersion) -> dict[str, str]:
     for alias in ws.settings.gates:
         try:
             decision = decide(ws, version, alias)
-            failing = sum(finding.verdict != "pass" for finding in decision.findings)
-            said[alias] = "open" if decision.holds else f"{failing} of {len(decision.findings)} fail"
+            said[alias] = "open" if decision.holds else f"{len(decision.failing)} of {len(decision.findings)} fail"
         except UserError as error:  # a broken rule or a deleted run must not hide the rest of the list
             said[alias] = error.what
     return said
@@ -115,7 +124,11 @@ def gate_today(ws: Workspace, version: ModelVersion) -> dict[str, str]:
 def alias_rows(ws: Workspace, name: str) -> list[AliasRow]:
     """Every alias of a model, in MLflow or in the ledger."""
     stands = aliases_of(ws, name)
-    known = {entry.subject.rpartition("@")[2] for entry in ledger.entries(ws, action="promote") if entry.subject.startswith(f"alias:{name}@")}
+    known = {
+        entry.subject.rpartition("@")[2]
+        for entry in ledger.entries(ws, action="promote")
+        if entry.subject.startswith(f"alias:{name}@")
+    }
     rows = []
     for alias in sorted({*stands, *known}):
         held, now = history(ws, name, alias), stands.get(alias)
@@ -123,8 +136,8 @@ def alias_rows(ws: Workspace, name: str) -> list[AliasRow]:
         if now is None and last is None:
             continue
         agrees = last is not None and last.version == now
-        since = (last.since, last.by, last.moved) if last and agrees else (None, "unknown", None)
-        rows.append(AliasRow(f"{name}@{alias}", f"{name}/{now}" if now else "nobody", *since, agrees))
+        row = AliasRow(f"{name}@{alias}", f"{name}/{now}" if now else "nobody", None, "unknown", None, agrees)
+        rows.append(replace(row, since=last.since, by=last.by, entry=last.moved) if last and agrees else row)
     return rows
 
 # %% ../../nbs/release/registry.ipynb #86737d91

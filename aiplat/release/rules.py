@@ -164,7 +164,10 @@ def parse_metrics(text: str, complain: Complain, known: Iterable[str] | None = N
     for piece in split(text, ",;\n"):
         rule, rest = comparison(piece, known, "metric", example, complain)
         if rest:
-            raise complain(f"'{rest}' after '{rule.text}' means nothing here", f"separate metrics by a comma: {example}, log_loss <= 0.40")
+            raise complain(
+                f"'{rest}' after '{rule.text}' means nothing here",
+                f"separate metrics by a comma: {example}, log_loss <= 0.40",
+            )
         rules.append(rule)
     return rules
 
@@ -181,7 +184,9 @@ def parse_fairness(text: str, complain: Complain, known: Iterable[str] | None = 
             raise complain(f"'{rule.text}' asks for the unfair ones", f"write {rule.name} {right} {rule.bound:g}")
         for group in split(rest[2:], ","):
             if COMPARISON.match(group):
-                raise complain(f"'{group}' is not a column", "put each fairness rule on its own line, or separate rules by ;")
+                raise complain(
+                    f"'{group}' is not a column", "put each fairness rule on its own line, or separate rules by ;"
+                )
             columns = tuple(unquote(name) for name in split(group, "&"))
             if not columns or not all(columns):
                 raise complain(f"'{group}' in '{piece}' names no column", f"write it as {example}")
@@ -198,7 +203,10 @@ def parse_approvals(text: str, settings: Settings, complain: Complain) -> list[R
             raise complain(f"'{piece}' is not a rule", "write it as 1 by risk (how many people, and their role)")
         count, role = int(match[1]), match[2].lower()  # an ini file's keys, and so the roles, are lower case
         if role not in settings.roles:
-            raise complain(f"there is no role '{match[2]}'", f"{nearest(role, settings.roles)} (a new one would be a line '{role} = names' in [roles])")
+            raise complain(
+                f"there is no role '{match[2]}'",
+                f"{nearest(role, settings.roles)} (a new one would be a line '{role} = names' in [roles])",
+            )
         if any(rule.name == role for rule in rules):
             raise complain(f"role '{role}' stands twice", f"write one rule: {count} by {role}")
         rules.append(Rule("approval", role, bound=float(count)))
@@ -258,7 +266,11 @@ def read_gate(settings: Settings, alias: str) -> Gate:
         todo = f"{near}(a gate for it would be a section [{section}] in {settings.file or 'settings.ini'})"
         raise UserError(f"no gate guards the alias '{alias}'", todo)
     if not re.match(r"^[A-Za-z][\w-]*$", alias) or re.match(r"^v\d+$", alias, re.I) or alias.lower() == "latest":
-        raise settings.error(section, f"'{alias}' cannot be an alias in MLflow", "use letters, digits, - and _; not 'latest', and not v1, v2 …")
+        raise settings.error(
+            section,
+            f"'{alias}' cannot be an alias in MLflow",
+            "use letters, digits, - and _; not 'latest', and not v1, v2 …",
+        )
     text = settings.gates[alias]
 
     def complain(key: str) -> Complain:
@@ -271,17 +283,26 @@ def read_gate(settings: Settings, alias: str) -> Gate:
     ]
     if contract := text.get("contract", "").strip():
         if contract != "pass":
-            raise complain("contract")(f"contract = {contract} is not a rule", "write contract = pass, or leave the line out")
+            raise complain("contract")(
+                f"contract = {contract} is not a rule", "write contract = pass, or leave the line out"
+            )
         rules.append(Rule("contract", "contract"))
     rules += parse_approvals(text.get("approvals", ""), settings, complain("approvals"))
     for key in set(text) - set(GATE_KEYS):
         raise complain(key)(f"a gate has no '{key}'", nearest(key, GATE_KEYS))
     if not rules:
-        raise settings.error(section, f"an empty gate lets everything through: [{section}] has no rules", "add one, such as metrics = roc_auc >= 0.80")
+        raise settings.error(
+            section,
+            f"an empty gate lets everything through: [{section}] has no rules",
+            "add one, such as metrics = roc_auc >= 0.80",
+        )
     age, count = text.get("max_age", "").strip(), text.get("min_group", "").strip()
-    role = text.get("insufficient", "").strip()
+    role = text.get("insufficient", "").strip().lower()
     if role and role not in settings.roles:
-        raise complain("insufficient")(f"there is no role '{role}'", f"{nearest(role, settings.roles)}, or add it to [roles]")
+        raise complain("insufficient")(
+            f"there is no role '{role}'",
+            f"{nearest(role, settings.roles)} (a new one would be a line '{role} = names' in [roles])",
+        )
     return Gate(
         alias,
         tuple(rules),

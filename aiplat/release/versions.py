@@ -78,17 +78,25 @@ class Registration(Result):
     next: str
 
     def blocks(self) -> list[Block]:
-        said = f"{self.model} is run {self.run[:8]} now" if self.made else f"run {self.run[:8]} is {self.model} already; nothing was changed"
+        said = (
+            f"{self.model} is run {self.run[:8]} now"
+            if self.made
+            else f"run {self.run[:8]} is {self.model} already; nothing was changed"
+        )
         return [Text(said, "good"), Facts({"model digest": self.model_digest[:12], "next": self.next})]
 
 
 def check_run(run: Run) -> None:
     """Raise `UserError` unless the run ended well and has a model."""
     if run.status != "FINISHED":
-        state = {"RUNNING": "has not finished", "FAILED": "failed", "KILLED": "was stopped"}.get(run.status, f"is {run.status.lower()}")
+        state = {"RUNNING": "has not finished", "FAILED": "failed", "KILLED": "was stopped"}.get(
+            run.status, f"is {run.status.lower()}"
+        )
         raise UserError(f"run {run.id[:8]} ({run.name}) {state}", f"choose a finished one: {command('runs')}")
     if not run.model_digest or not run.model_uri:
-        raise UserError(f"run {run.id[:8]} ({run.name}) has no model", f"choose a run of train or mitigate: {command('runs')}")
+        raise UserError(
+            f"run {run.id[:8]} ({run.name}) has no model", f"choose a run of train or mitigate: {command('runs')}"
+        )
 
 # %% ../../nbs/release/versions.ipynb #799a4cd3
 ANCHOR = "aiplat.ledger"
@@ -114,7 +122,12 @@ def adopt(ws: Workspace, dead: Entry) -> None:
     name = dead.subject.removeprefix("model:")
     made = next((int(v.version) for v in find_versions(ws, name) if v.tags.get(ANCHOR) == dead.hash), None)
     found = "the version had been made" if made else "no version had been made"
-    outcome = {**{key: dead.body.get(key) for key in ("run", "model_digest")}, "version": made, "by": dead.actor, "found": found}
+    outcome = {
+        **{key: dead.body.get(key) for key in ("run", "model_digest")},
+        "version": made,
+        "by": dead.actor,
+        "found": found,
+    }
     ledger.append(ws, dead.action, dead.subject, outcome, phase="recovered", intent=dead.seq)
 
 
@@ -171,14 +184,25 @@ def register(ref: str, name: str) -> Registration:
         version = existing(ws, name, run)
         if version is None:
             check_model_file(ws, run)
-            intent = {"run": run.id, "model_digest": run.model_digest, "data_digest": run.data_digest, "test_digest": run.test_digest}
+            intent = {
+                "run": run.id,
+                "model_digest": run.model_digest,
+                "data_digest": run.data_digest,
+                "test_digest": run.test_digest,
+            }
             with ledger.change(ws, "register", about, intent, timeout=PATIENCE) as change:
                 version = existing(ws, name, run)  # somebody may have registered it while we waited
                 made = version is None
                 version = version or make_version(ws, name, run, change.entry)
                 change.outcome |= {"version": version, "made": made, "run": run.id, "model_digest": run.model_digest}
     except Locked:
-        raise UserError(f"somebody else is registering {name} at this moment", f"look with {command('models')} and try again") from None
+        raise UserError(
+            f"somebody else is registering {name} at this moment", f"look with {command('models')} and try again"
+        ) from None
     gates = list(ws.settings.gates)
-    todo = command("promote", f"{name}/{version}", "--to", gates[0]) if gates else "add a [gate:production] to settings.ini, then promote"
+    todo = (
+        command("promote", f"{name}/{version}", "--to", gates[0])
+        if gates
+        else "add a [gate:production] to settings.ini, then promote"
+    )
     return Registration(f"{name}/{version}", run.id, run.model_digest, made, todo)
