@@ -325,7 +325,7 @@ def _executed(
     result.made = _made(ws, result.run)
     return done
 
-
+# %% ../../nbs/operations/pipeline.ipynb #eb156db9
 def run(
     notebook: str | Path,
     *,
