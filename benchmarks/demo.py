@@ -32,5 +32,10 @@ def clone_to_demo() -> dict:
         "value": round(seconds / 60, 2),
         "target": "<= 6 min, its notebook <= 2 min",
         "ok": seconds <= 360 and first <= 120,
-        "detail": {"set-up s": int(whole[1]), "demo s": int(whole[2]), "notebook s": first, "second run s": int(again[1])},
+        "detail": {
+            "set-up s": int(whole[1]),
+            "demo s": int(whole[2]),
+            "notebook s": first,
+            "second run s": int(again[1]),
+        },
     }

@@ -34,14 +34,18 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def run_cli(*args: str, cwd: Path | None = None, check: bool = True, env: dict[str, str] | None = None, timeout: float = 240):
+def run_cli(
+    *args: str, cwd: Path | None = None, check: bool = True, env: dict[str, str] | None = None, timeout: float = 240
+):
     """Run the command line in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "aiplat.frontends.cli", *map(str, args)],
         cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if check and done.returncode:
-        raise AssertionError(f"aiplat {' '.join(map(str, args))} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"aiplat {' '.join(map(str, args))} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 

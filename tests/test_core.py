@@ -16,7 +16,9 @@ from aiplat.core.settings import GATE_KEYS, KEYS, load_settings, settings_text
 
 anything = st.text(st.characters(codec="utf-8"), max_size=40)
 names = st.one_of(st.sampled_from([*KEYS, *GATE_KEYS, "risk"]), anything)
-sections = st.one_of(st.sampled_from(["aiplat", "roles", "models", "gate:production", "profile:prod", "gate:"]), anything)
+sections = st.one_of(
+    st.sampled_from(["aiplat", "roles", "models", "gate:production", "profile:prod", "gate:"]), anything
+)
 lines = st.one_of(
     st.builds("[{}]".format, sections),
     st.builds("{} = {}".format, names, anything),
@@ -38,7 +40,11 @@ def test_any_settings_file_is_read_or_refused_in_two_lines(tmp_path: Path, conte
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.sampled_from(sorted(set(KEYS) - {"workers"})), st.from_regex(r"[a-z0-9:/._@-]{1,30}", fullmatch=True)))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(set(KEYS) - {"workers"})), st.from_regex(r"[a-z0-9:/._@-]{1,30}", fullmatch=True)
+    )
+)
 def test_what_is_written_is_what_is_read(tmp_path: Path, values: dict[str, str]) -> None:
     (tmp_path / "settings.ini").write_text(settings_text(values))
     found = load_settings(tmp_path, environ={"LOGNAME": "ana"})
@@ -48,14 +54,16 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, values: dict[str, str])
 def test_a_password_comes_from_the_environment(tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[aiplat]\nstore = postgresql://aiplat:${PW}@db/aiplat\n")
     assert load_settings(tmp_path, environ={"PW": "x", "LOGNAME": "a"}).store == "postgresql://aiplat:x@db/aiplat"
-    with pytest.raises(UserError, match="line 2.*PW"):
+    with pytest.raises(UserError, match=r"line 2.*PW"):
         load_settings(tmp_path, environ={"LOGNAME": "a"})
 
 
 def _together(code: str, count: int, cwd: Path) -> list[str]:
     """Run the code in several processes at once; what each printed."""
     running = [
-        subprocess.Popen([sys.executable, "-c", code, str(i)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(i)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         for i in range(count)
     ]
     out = [process.communicate(timeout=240)[0] for process in running]

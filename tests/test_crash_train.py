@@ -49,7 +49,9 @@ def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
         verified = run_cli("verify", "--json", cwd=ws.root, check=False)
         if left:
             run = left[0].subject.partition(":")[2]
-            assert verified.returncode == 1 and run[:8] in verified.stdout, f"moment {number}: {verified.stdout}{verified.stderr}"
+            assert verified.returncode == 1 and run[:8] in verified.stdout, (
+                f"moment {number}: {verified.stdout}{verified.stderr}"
+            )
             seen.add("half-done")
         else:
             assert verified.returncode == 0, verified.stdout + verified.stderr

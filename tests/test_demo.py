@@ -23,7 +23,10 @@ def _demo(folder: Path, ray: str, *arguments: str) -> dict:
 
 def _check(told: dict, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = [line["text"] for line in told["first"]]
-    order = [next(i for i, text in enumerate(first) if word in text) for word in ("trained", "refused", "mitigated", "rosa approved", "promoted")]
+    order = [
+        next(i for i, text in enumerate(first) if word in text)
+        for word in ("trained", "refused", "mitigated", "rosa approved", "promoted")
+    ]
     assert order == sorted(order)
     assert any("promoted" in line["text"] for line in told["second"])
     monkeypatch.chdir(home)
@@ -39,7 +42,9 @@ def test_demo_on_the_sample(tmp_path: Path, ray_address: str, monkeypatch: pytes
     _check(told, tmp_path / ".demo" / "credit-by-sex", monkeypatch)
 
 
-@pytest.mark.skipif(not ADULT.exists(), reason="the Adult data is not here: the demo on somebody's own file is not tested")
+@pytest.mark.skipif(
+    not ADULT.exists(), reason="the Adult data is not here: the demo on somebody's own file is not tested"
+)
 def test_demo_on_a_file(tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = _demo(tmp_path, ray_address, str(ADULT), "--target", "income", "--by", "sex,race")
     _check(told, tmp_path / ".demo" / "income-by-sex-race", monkeypatch)

@@ -14,7 +14,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["core", "data", "trust", "training", "release", "operations", "frontends"]
-MODULES = sorted(p for p in (ROOT / "aiplat").rglob("*.py") if p.name not in ("__init__.py", "__main__.py", "_modidx.py"))
+MODULES = sorted(
+    p for p in (ROOT / "aiplat").rglob("*.py") if p.name not in ("__init__.py", "__main__.py", "_modidx.py")
+)
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = [p for p in NOTEBOOKS if "#| default_exp" in p.read_text()]
 HEAVY = {"ray", "mlflow", "sklearn", "pandas", "scipy", "pyarrow", "sqlalchemy", "optuna", "fairlearn", "papermill", "pandera", "duckdb", "skops"}  # fmt: skip
@@ -37,7 +39,11 @@ def _imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_down_the_house(path: Path) -> None:
     rank = PACKAGES.index(path.relative_to(ROOT / "aiplat").parts[0])
-    above = {name for name in _imports(path) if len(p := name.split(".")) > 1 and p[1] in PACKAGES and PACKAGES.index(p[1]) > rank}
+    above = {
+        name
+        for name in _imports(path)
+        if len(p := name.split(".")) > 1 and p[1] in PACKAGES and PACKAGES.index(p[1]) > rank
+    }
     assert not above, f"{path.relative_to(ROOT)} imports from a room above it: {sorted(above)}"
 
 
@@ -67,13 +73,26 @@ def test_rooms_of_estimators_are_imported_where_they_are_used() -> None:
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
     if ".".join(path.relative_to(ROOT).with_suffix("").parts) in ESTIMATORS:
         return
-    top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)]
-    names = {(n.module if isinstance(n, ast.ImportFrom) else n.names[0].name or "").split(".")[0] for n in top if getattr(n, "module", "x")}
+    top = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
+    ]
+    names = {
+        (n.module if isinstance(n, ast.ImportFrom) else n.names[0].name or "").split(".")[0]
+        for n in top
+        if getattr(n, "module", "x")
+    }
     assert not names & HEAVY
 
 
 def test_every_module_has_its_notebook() -> None:
-    exported = {re.search(r"#\| default_exp (\S+)", "".join(c["source"]))[1] for p in CHAPTERS for c in json.loads(p.read_text())["cells"] if "#| default_exp" in "".join(c["source"])}  # type: ignore[index]
+    exported = {
+        re.search(r"#\| default_exp (\S+)", "".join(c["source"]))[1]
+        for p in CHAPTERS
+        for c in json.loads(p.read_text())["cells"]
+        if "#| default_exp" in "".join(c["source"])
+    }  # type: ignore[index]
     assert exported == {".".join(p.relative_to(ROOT / "aiplat").with_suffix("").parts) for p in MODULES}
 
 
@@ -98,7 +117,9 @@ def _pyproject() -> dict:
 
 def test_lock_file_satisfies_the_dependencies() -> None:
     project = _pyproject()["project"]
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert not [line for line in lines if "://" in line or line.startswith("-")], "the lock file holds an address"
     locked: dict[str, list[Requirement]] = {}
     for line in lines:
@@ -109,7 +130,9 @@ def test_lock_file_satisfies_the_dependencies() -> None:
         pins = locked.get(requirement.name.lower().replace("_", "-"), [])
         assert pins, f"{requirement} is not in requirements.lock: make lock"
         for pin in pins:
-            assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), f"{pin} does not satisfy {requirement}"
+            assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), (
+                f"{pin} does not satisfy {requirement}"
+            )
 
 
 def test_environment_yml_installs_the_lock_file() -> None:
@@ -137,4 +160,6 @@ def test_architecture_lists_every_room() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text()
     for path in MODULES:
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
-        assert f"| `{path.stem}` | {summary} |" in page, f"ARCHITECTURE.md does not say what {path.relative_to(ROOT)} knows: {summary}"
+        assert f"| `{path.stem}` | {summary} |" in page, (
+            f"ARCHITECTURE.md does not say what {path.relative_to(ROOT)} knows: {summary}"
+        )

@@ -71,7 +71,13 @@ def record(
     measured: dict[str, Any] | None = None,
 ) -> Evidence:
     """Leave a piece of evidence; see `Evidence` for the parameters."""
-    body = {"kind": kind, "outcome": outcome, "model_digest": model_digest, "data_digest": data_digest, "measured": measured or {}}
+    body = {
+        "kind": kind,
+        "outcome": outcome,
+        "model_digest": model_digest,
+        "data_digest": data_digest,
+        "measured": measured or {},
+    }
     return _evidence(append(ws, "evidence", subject, body))
 
 

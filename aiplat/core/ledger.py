@@ -63,7 +63,17 @@ class Entry:
 
     def computed_hash(self) -> str:
         """SHA-256 over everything in this entry but the hash itself, in canonical JSON."""
-        fields = [self.seq, self.at.isoformat(), self.actor, self.action, self.phase, self.subject, self.intent, self.body, self.prev]
+        fields = [
+            self.seq,
+            self.at.isoformat(),
+            self.actor,
+            self.action,
+            self.phase,
+            self.subject,
+            self.intent,
+            self.body,
+            self.prev,
+        ]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -111,7 +121,10 @@ def _ensure(ws: Workspace) -> "sa.Engine":
 def _guards(dialect: str) -> list[str]:
     if dialect == "sqlite":
         stop = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        return [f"CREATE TRIGGER aiplat_no_{verb.lower()} BEFORE {verb} ON aiplat_ledger {stop}" for verb in ("UPDATE", "DELETE")]
+        return [
+            f"CREATE TRIGGER aiplat_no_{verb.lower()} BEFORE {verb} ON aiplat_ledger {stop}"
+            for verb in ("UPDATE", "DELETE")
+        ]
     return [
         "CREATE OR REPLACE FUNCTION aiplat_append_only() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$",
@@ -150,7 +163,9 @@ def append(
         with _ensure(ws).connect().execution_options(immediate=True) as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("LOCK TABLE aiplat_ledger IN EXCLUSIVE MODE")
-            last = connection.execute(sa.select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)).first()
+            last = connection.execute(
+                sa.select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)
+            ).first()
             draft = Entry(
                 (last.seq if last else 0) + 1, datetime.now(UTC), ws.user, action, phase, subject, intent, content,
                 last.hash if last else GENESIS, "",
@@ -167,13 +182,18 @@ def append(
 
 def _columns(entry: Entry) -> dict[str, Any]:
     body = json.dumps(entry.body, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    found = {name: str(entry.body.get(name, "")) if entry.action == "evidence" else "" for name in ("kind", "model_digest", "data_digest")}
+    found = {
+        name: str(entry.body.get(name, "")) if entry.action == "evidence" else ""
+        for name in ("kind", "model_digest", "data_digest")
+    }
     return {**vars(entry), **found, "at": entry.at.isoformat(), "body": body}
 
 # %% ../../nbs/core/ledger.ipynb #70032465
 def _entry(row: Any) -> Entry:
     names = ("seq", "actor", "action", "phase", "subject", "intent", "prev", "hash")
-    return Entry(**{name: getattr(row, name) for name in names}, at=datetime.fromisoformat(row.at), body=json.loads(row.body))
+    return Entry(
+        **{name: getattr(row, name) for name in names}, at=datetime.fromisoformat(row.at), body=json.loads(row.body)
+    )
 
 
 def entries(
@@ -250,7 +270,9 @@ class Change:
 
 
 @contextmanager
-def change(ws: Workspace, action: str, subject: str, body: dict[str, Any] | None = None, timeout: float = 10.0) -> Iterator[Change]:
+def change(
+    ws: Workspace, action: str, subject: str, body: dict[str, Any] | None = None, timeout: float = 10.0
+) -> Iterator[Change]:
     """Write the intent, run the block, write the outcome.
 
     Parameters
@@ -287,16 +309,24 @@ def breaks(ws: Workspace) -> list[str]:
         for row in connection.execute(sa.select(table).order_by(table.c.seq)):
             if row.seq != expected:
                 missing = f"entry {expected}" if row.seq == expected + 1 else f"entries {expected} to {row.seq - 1}"
-                found.append(f"{missing} of the ledger is missing" if "entry" in missing else f"{missing} of the ledger are missing")
+                found.append(
+                    f"{missing} of the ledger is missing"
+                    if "entry" in missing
+                    else f"{missing} of the ledger are missing"
+                )
             try:
                 entry = _entry(row)
                 sound = entry.computed_hash() == entry.hash and all(
-                    getattr(row, name) == value for name, value in _columns(entry).items() if name in ("kind", "model_digest", "data_digest")
+                    getattr(row, name) == value
+                    for name, value in _columns(entry).items()
+                    if name in ("kind", "model_digest", "data_digest")
                 )
             except ValueError:
                 sound = False
             if not sound:
-                found.append(f"entry {row.seq} of the ledger ({row.action} by {row.actor}) was altered after it was written")
+                found.append(
+                    f"entry {row.seq} of the ledger ({row.action} by {row.actor}) was altered after it was written"
+                )
             if row.prev != before and row.seq == expected:
                 found.append(f"entry {row.seq} of the ledger does not follow from the entry before it")
             before, expected = row.hash, row.seq + 1

@@ -21,7 +21,10 @@ KEYS: dict[str, tuple[str, str]] = {
     "tracking": ("sqlite", "where runs and models are kept: sqlite, or the URI of an MLflow server"),
     "store": ("sqlite", "where the ledger is kept: sqlite, or postgresql://user:${PASSWORD}@host/database"),
     "artifacts": ("", "where model files go with tracking = sqlite; empty: .aiplat/artifacts"),
-    "snapshots": ("", "where data snapshots go: a folder or a URL such as s3://bucket/snapshots; empty: .aiplat/snapshots"),
+    "snapshots": (
+        "",
+        "where data snapshots go: a folder or a URL such as s3://bucket/snapshots; empty: .aiplat/snapshots",
+    ),
     "ray": ("local", "local (started when needed), auto, host:port, or ray://host:10001"),
     "workers": ("0", "warm workers for training; 0: one per CPU of the cluster"),
     "user": ("", "who is acting; empty: the name that the operating system or JupyterHub knows"),
@@ -119,7 +122,11 @@ def _parse(file: Path) -> tuple[configparser.ConfigParser, dict[str, int]]:
     except configparser.Error as error:
         line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), None)
         shown = text.splitlines()[line - 1].strip()[:60] if line and line <= len(text.splitlines()) else ""
-        reason = "stands twice" if isinstance(error, configparser.DuplicateOptionError | configparser.DuplicateSectionError) else "is not 'key = value'"
+        reason = (
+            "stands twice"
+            if isinstance(error, configparser.DuplicateOptionError | configparser.DuplicateSectionError)
+            else "is not 'key = value'"
+        )
         raise UserError(
             f"{file}{f', line {line}' if line else ''}: '{shown}' {reason}",
             "mend that line: sections are [name], settings are key = value, comments start with # or ;",
@@ -189,19 +196,27 @@ def load_settings(start: str | Path | None = None, environ: Mapping[str, str] | 
     profile = environ.get("AIPLAT_PROFILE") or None
     if profile and not parser.has_section(f"profile:{profile}"):
         profiles = [name.partition(":")[2] for name in parser.sections() if name.startswith("profile:")]
-        raise UserError(f"{file} has no [profile:{profile}]", nearest(profile, profiles) + " (AIPLAT_PROFILE chooses it)")
+        raise UserError(
+            f"{file} has no [profile:{profile}]", nearest(profile, profiles) + " (AIPLAT_PROFILE chooses it)"
+        )
 
     values: dict[str, str] = {}
     for key, (default, _) in KEYS.items():
         for section in ("aiplat", f"profile:{profile}"):
             if parser.has_option(section, key):
                 at = f"{section}.{key}"
-                values[key] = _expand(parser[section][key].strip(), environ, lambda what, todo, at=at: blank.error(at, what, todo))
+                values[key] = _expand(
+                    parser[section][key].strip(), environ, lambda what, todo, at=at: blank.error(at, what, todo)
+                )
         if environ.get(f"AIPLAT_{key.upper()}"):
             values[key] = environ[f"AIPLAT_{key.upper()}"]
         values[key] = values.get(key) or default
     if not values["workers"].isdigit():
-        raise blank.error("aiplat.workers", f"workers = {values['workers']} is not a whole number", "write workers = 4, or 0 for one per CPU")
+        raise blank.error(
+            "aiplat.workers",
+            f"workers = {values['workers']} is not a whole number",
+            "write workers = 4, or 0 for one per CPU",
+        )
     return Settings(
         root=file.parent,
         file=file,
@@ -210,7 +225,9 @@ def load_settings(start: str | Path | None = None, environ: Mapping[str, str] | 
         workers=int(values.pop("workers")),
         user=values.pop("user") or environ.get("JUPYTERHUB_USER") or getpass.getuser(),
         experiment=values.pop("experiment") or file.parent.name,
-        roles={role: _names(people) for role, people in (parser["roles"].items() if parser.has_section("roles") else ())},
+        roles={
+            role: _names(people) for role, people in (parser["roles"].items() if parser.has_section("roles") else ())
+        },
         gates={s.partition(":")[2]: dict(parser[s]) for s in parser.sections() if s.startswith("gate:")},
         trusted_types=_names(parser.get("models", "trusted_types", fallback="")),
         **values,
@@ -236,18 +253,38 @@ def settings_text(
     values = dict(values or {})
     if unknown := set(values) - set(KEYS):
         raise UserError(f"there is no setting '{min(unknown)}'", nearest(min(unknown), KEYS))
-    out = ["# aiplat: where things are, who may do what, and what a model must show. Every key may be", "# overridden by an environment variable: AIPLAT_TRACKING, AIPLAT_RAY, …", "", "[aiplat]"]
+    out = [
+        "# aiplat: where things are, who may do what, and what a model must show. Every key may be",
+        "# overridden by an environment variable: AIPLAT_TRACKING, AIPLAT_RAY, …",
+        "",
+        "[aiplat]",
+    ]
     for key, (default, meaning) in KEYS.items():
         out += [f"# {meaning}", f"{key} = {values[key]}" if key in values else f"# {key} = {default}"]
-    out += ["", "# Settings for another place, in force with AIPLAT_PROFILE=prod.", "# [profile:prod]", "# tracking = https://mlflow.example.org", "", "[roles]", "# who approves: names as `aiplat status` shows them, comma separated; * is anybody"]
+    out += [
+        "",
+        "# Settings for another place, in force with AIPLAT_PROFILE=prod.",
+        "# [profile:prod]",
+        "# tracking = https://mlflow.example.org",
+        "",
+        "[roles]",
+        "# who approves: names as `aiplat status` shows them, comma separated; * is anybody",
+    ]
     out += [f"{role} = {people}" for role, people in (roles or {"risk": ""}).items()]
-    out += ["", "# A model gets the alias of a gate only when every rule holds. `aiplat gate NAME/VERSION --to production` shows them."]
+    out += [
+        "",
+        "# A model gets the alias of a gate only when every rule holds. `aiplat gate NAME/VERSION --to production` shows them.",
+    ]
     if gates is None:
         out += [
-            "[gate:production]", "# metrics   = roc_auc >= 0.80, log_loss <= 0.50",
-            "# fairness  = demographic_parity_ratio >= 0.80 by sex, age_group", "# contract  = pass",
-            "approvals = 1 by risk        ; never the person who trained it", "max_age   = 30d",
-            "# who may accept, by approving, a disparity that the data cannot decide", "# insufficient = risk",
+            "[gate:production]",
+            "# metrics   = roc_auc >= 0.80, log_loss <= 0.50",
+            "# fairness  = demographic_parity_ratio >= 0.80 by sex, age_group",
+            "# contract  = pass",
+            "approvals = 1 by risk        ; never the person who trained it",
+            "max_age   = 30d",
+            "# who may accept, by approving, a disparity that the data cannot decide",
+            "# insufficient = risk",
         ]
     for gate, rules in (gates or {}).items():
         out += [f"[gate:{gate}]", *(f"{key} = {rule}" for key, rule in rules.items())]

@@ -135,14 +135,19 @@ def _is_number(value: Any) -> bool:
 def _table_text(table: Table, colour: bool) -> str:
     cells = [[_printable(fmt(value)) for value in row] for row in table.rows]
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(table.columns)]
-    right = [bool(table.rows) and all(_is_number(row[i]) or row[i] is None for row in table.rows) for i in range(len(widths))]
+    right = [
+        bool(table.rows) and all(_is_number(row[i]) or row[i] is None for row in table.rows) for i in range(len(widths))
+    ]
 
     def line(values: Sequence[str], kinds: Sequence[str]) -> str:
         padded = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True))
         return "  ".join(_paint(v, k, colour) for v, k in zip(padded, kinds, strict=True)).rstrip()
 
     out = [_printable(table.title)] if table.title else []
-    out += [line([_printable(name) for name in table.columns], ["dim"] * len(widths)), _paint("  ".join("─" * w for w in widths), "dim", colour)]
+    out += [
+        line([_printable(name) for name in table.columns], ["dim"] * len(widths)),
+        _paint("  ".join("─" * w for w in widths), "dim", colour),
+    ]
     out += [line(row, [table.kinds.get((r, c), "plain") for c in range(len(row))]) for r, row in enumerate(cells)]
     return "\n".join(out)
 
@@ -161,7 +166,10 @@ def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
                 out.append(_paint(MARKS[kind] + _printable(block.text), kind, colour))
             case Facts():
                 width = max((len(name) for name in block.facts), default=0)
-                out += [f"{_paint(_printable(n).ljust(width), 'dim', colour)}  {_printable(fmt(v))}" for n, v in block.facts.items()]
+                out += [
+                    f"{_paint(_printable(n).ljust(width), 'dim', colour)}  {_printable(fmt(v))}"
+                    for n, v in block.facts.items()
+                ]
             case Table():
                 out.append(_table_text(block, colour))
             case Svg():
@@ -190,7 +198,10 @@ STYLE = """
 
 def _table_html(table: Table) -> str:
     e = html.escape
-    number = [bool(table.rows) and all(_is_number(row[i]) or row[i] is None for row in table.rows) for i in range(len(table.columns))]
+    number = [
+        bool(table.rows) and all(_is_number(row[i]) or row[i] is None for row in table.rows)
+        for i in range(len(table.columns))
+    ]
 
     def cell(tag: str, text: str, i: int, kind: str = "plain") -> str:
         classes = " ".join(c for c in ("num" if number[i] else "", kind if kind != "plain" else "") if c)
@@ -229,7 +240,11 @@ def to_html(blocks: Sequence[Block], style: bool = True) -> str:
                 kind = {True: "good", False: "bad", None: "warn"}[block.ok]
                 out.append(f'<p class="{kind}">{MARKS[kind]}{e(block.text)}</p>')
             case Facts():
-                out.append("<dl>" + "".join(f"<dt>{e(str(n))}</dt><dd>{e(fmt(v))}</dd>" for n, v in block.facts.items()) + "</dl>")
+                out.append(
+                    "<dl>"
+                    + "".join(f"<dt>{e(str(n))}</dt><dd>{e(fmt(v))}</dd>" for n, v in block.facts.items())
+                    + "</dl>"
+                )
             case Table():
                 out.append(_table_html(block))
             case Svg():
@@ -262,7 +277,10 @@ def to_markdown(blocks: Sequence[Block]) -> str:
             case Table():
                 rows = [[_md(fmt(v)) for v in row] for row in block.rows]
                 lines = [[_md(c) for c in block.columns], ["---"] * len(block.columns), *rows]
-                out.append((f"**{_md(block.title)}**\n\n" if block.title else "") + "\n".join("| " + " | ".join(r) + " |" for r in lines))
+                out.append(
+                    (f"**{_md(block.title)}**\n\n" if block.title else "")
+                    + "\n".join("| " + " | ".join(r) + " |" for r in lines)
+                )
             case Svg():
                 out.append(f"*{_md(block.alt)}*")
             case Code():
@@ -284,7 +302,9 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Result):
         return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.name.startswith("_")}
+        return {
+            f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.name.startswith("_")
+        }
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -37,7 +37,11 @@ def _quality(ws: Workspace, run: str) -> str:
 
 def _fairness(body: dict[str, Any]) -> str:
     ratios = body["measured"].get("criteria", {}).get("demographic_parity_ratio", {})
-    shown = [f"{fmt(v['value']) if v.get('value') is not None else 'undefined'} by {by}" for by, v in ratios.items() if " & " not in by]
+    shown = [
+        f"{fmt(v['value']) if v.get('value') is not None else 'undefined'} by {by}"
+        for by, v in ratios.items()
+        if " & " not in by
+    ]
     return "demographic parity ratio " + ", ".join(shown)
 
 # %% ../../nbs/operations/demo.ipynb #5190512c
@@ -56,11 +60,21 @@ def story(ws: Workspace, since: int = 0) -> list[Line | Text]:
             case "evidence", _ if entry.body["kind"] == "audit":
                 told.append(Text(f"audited: {_fairness(entry.body)}"))
             case "evidence", _ if entry.body["kind"] == "approval":
-                told.append(Line(True, f"{entry.actor} approved {entry.subject.partition(':')[2]}: {entry.body['measured']['reason']}"))
+                told.append(
+                    Line(
+                        True,
+                        f"{entry.actor} approved {entry.subject.partition(':')[2]}: {entry.body['measured']['reason']}",
+                    )
+                )
             case "promote", "failed":
                 told.append(Line(False, f"the gate refused {entry.subject.partition(':')[2]}: {entry.body['error']}"))
             case "promote", "done":
-                told.append(Line(True, f"{entry.actor} promoted: {entry.subject.partition(':')[2]} is version {entry.body.get('to', '?')}"))
+                told.append(
+                    Line(
+                        True,
+                        f"{entry.actor} promoted: {entry.subject.partition(':')[2]} is version {entry.body.get('to', '?')}",
+                    )
+                )
     return told
 
 # %% ../../nbs/operations/demo.ipynb #7b6152b1
@@ -115,7 +129,9 @@ def demo(data: str = "", *, target: str = "", by: str = "", folder: str = ".demo
         Where the demo's workspace is made.
     """
     if data and not (target and by):
-        raise UserError("the demo on your own data needs a target and sensitive columns", "add --target COLUMN --by COLUMN,COLUMN")
+        raise UserError(
+            "the demo on your own data needs a target and sensitive columns", "add --target COLUMN --by COLUMN,COLUMN"
+        )
     if not data:
         data, target, by = "sample:credit?rows=10000&seed=0", "approved", by or "sex"
         about = "Data: 10,000 synthetic credit applications with a planted disparity (nobody's real data)."

@@ -27,11 +27,9 @@ DATE_PARTS = ("day", "month", "weekday", "hour")
 
 
 def as_numbers(values: "pd.Series") -> NDArray[Any]:
-    """A column of numbers, booleans or durations as floats, ``nan`` for what is missing or infinite."""
+    """A column of numbers or booleans as floats, ``nan`` for what is missing or infinite."""
     import pandas as pd
 
-    if pd.api.types.is_timedelta64_dtype(values):
-        values = values.dt.total_seconds()
     if not pd.api.types.is_numeric_dtype(values):
         values = pd.to_numeric(values.astype(object).where(values.notna(), np.nan))
     floats = values.to_numpy(dtype=float, na_value=np.nan)

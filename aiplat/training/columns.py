@@ -34,15 +34,19 @@ def kind_of(values: "pd.Series") -> str:
         return "date"
     if types.is_complex_dtype(values):
         return "complex numbers"
-    if types.is_numeric_dtype(values) or types.is_timedelta64_dtype(values):
+    if types.is_timedelta64_dtype(values):
+        return "durations"
+    if types.is_numeric_dtype(values):
         return "number"
     if not types.is_object_dtype(values):
         return "text"  # texts, categories, periods, intervals
     found = types.infer_dtype(values, skipna=True)
-    if found in ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "timedelta"):
+    if found in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
         return "number"
     if found in ("date", "datetime", "datetime64"):
         return "date"
+    if found.startswith("timedelta"):
+        return "durations"
     odd = next((value for value in values.dropna() if isinstance(value, list | tuple | dict | set | np.ndarray)), None)
     return "text" if odd is None else f"{type(odd).__name__}s"
 

@@ -68,6 +68,7 @@ def infer_task(values: "pd.Series", target: str) -> str:
     """
     import pandas as pd
 
+    values = values.infer_objects()
     missing = int(values.isna().sum())
     if missing == len(values):
         raise UserError(f"the target '{target}' has no values", "choose another target")
@@ -123,20 +124,20 @@ def classes_of(values: "pd.Series", positive: Any = None) -> tuple[str, ...]:
 # %% ../../nbs/training/problem.ipynb #1c52eb47
 def target_values(values: "pd.Series", task: str) -> NDArray[Any]:
     """The target as a plain array: floats in regression, else labels of one type."""
+    import pandas as pd
+
     if task == "regression":
         return values.to_numpy(dtype=float)
-    kind = getattr(getattr(values.dtype, "numpy_dtype", values.dtype), "kind", "O")
-    if kind in "biu":
-        return values.to_numpy(dtype={"b": bool}.get(kind, np.int64))
-    if kind == "f":
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    values = values.infer_objects()
+    if pd.api.types.is_bool_dtype(values):
+        return values.to_numpy(dtype=bool)
+    if pd.api.types.is_integer_dtype(values):
+        return values.to_numpy(dtype=np.int64)
+    if pd.api.types.is_float_dtype(values):
         return values.to_numpy(dtype=float)
-    plain = values.astype(object)
-    kinds = {type(value) for value in plain.unique()}
-    if kinds <= {int, np.int64, np.int32}:
-        return plain.to_numpy(dtype=np.int64)
-    if kinds <= {bool, np.bool_}:
-        return plain.to_numpy(dtype=bool)
-    return np.array([label(value) for value in plain])
+    return np.array([label(value) for value in values])
 
 # %% ../../nbs/training/problem.ipynb #7acfc8d3
 def hold_out(codes: NDArray[Any] | None, rows: int, share: float, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:

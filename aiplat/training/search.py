@@ -127,13 +127,20 @@ class Search:
         self.note = note
         self._show()
 
+    def _look(self, seed: int) -> None:
+        if not self.rows.model:
+            self.extra.append(first_look(self.problem, seed))
+            self._show()
+
     def _connected(self, promise: "Future[Pool]", seed: int) -> "Pool":
         """The workers; when they are long in coming, there is a first look meanwhile."""
         with suppress(NotYet):
-            return promise.result(timeout=3)
+            pool = promise.result(timeout=3)
+            if pool.fresh:  # the workers are importing
+                self._look(seed)
+            return pool
         self._say("the stack is starting")
-        if not self.rows.model:
-            self.extra.append(first_look(self.problem, seed))
+        self._look(seed)
         while True:
             with suppress(NotYet):
                 return promise.result(timeout=0.5)

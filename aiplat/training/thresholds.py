@@ -249,8 +249,8 @@ class Drawn(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: "pd.DataFrame") -> NDArray[Any]:
         """Decide; the same row always gets the same decision."""
-        drawn = draws(X, self.numbers_, self.texts_, self.seed)
-        return self.classes_[(drawn < self.chance(X)).astype(int)]
+        chance = self.chance(X)  # says it when a column is missing
+        return self.classes_[(draws(X, self.numbers_, self.texts_, self.seed) < chance).astype(int)]
 
 # %% ../../nbs/training/thresholds.ipynb #537eb09e
 class GroupThresholds(Drawn):

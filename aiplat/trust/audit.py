@@ -81,7 +81,13 @@ class Audit(Result):
         facts |= {"positive": " = ".join(filter(None, (self.target, self.positive)))} if self.positive else {}
         facts |= {"evidence": f"entry {self.evidence} of the ledger"} if self.evidence else {}
         out: list[Block] = [Heading(f"Fairness by {', '.join(self.by)}"), Facts(facts), criteria_table(self)]
-        out += [Text("A difference of 0 and a ratio of 1 mean that there is no gap. In brackets: the interval of the worst gap to the largest group, 95 % over all groups.", "dim"), *notes(self)]
+        out += [
+            Text(
+                "A difference of 0 and a ratio of 1 mean that there is no gap. In brackets: the interval of the worst gap to the largest group, 95 % over all groups.",
+                "dim",
+            ),
+            *notes(self),
+        ]
         for family in [*FAMILIES, "roc_auc", *ERROR_FAMILIES]:
             out += family_blocks(self, family)
         out += [groups_table(self.groups, by, self.min_group) for by in self.groupings]

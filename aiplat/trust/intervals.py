@@ -344,7 +344,9 @@ def gap(a: Measure, b: Measure, how: str, level: float = _LEVEL) -> tuple[float,
     wide = z(level) / z()
     ends = [np.array([m.low, m.value, m.high], dtype=float) for m in (a, b)]
     if how == "ratio":
-        if not a.value or not b.value:  # a rate of 0: its logarithm says nothing, and any ratio up to the other ends is possible
+        if (
+            not a.value or not b.value
+        ):  # a rate of 0: its logarithm says nothing, and any ratio up to the other ends is possible
             top, bottom = (ends[0][2], ends[1][0]) if not a.value else (ends[1][2], ends[0][0])
             return 0.0, float(min(1.0, top / bottom)) if bottom > 0 else 1.0
         with np.errstate(divide="ignore"):
