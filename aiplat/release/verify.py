@@ -92,7 +92,11 @@ def check_chain(ws: Workspace) -> Iterator[Break]:
 
 def check_anchors(ws: Workspace, names: list[str]) -> Iterator[Break]:
     """The ledger entries that versions in MLflow point at exist, and are about these versions."""
-    known = {entry.hash: entry for action in ("register", "promote", "rollback") for entry in book.entries(ws, action=action, phase="intent")}
+    known = {
+        entry.hash: entry
+        for action in ("register", "promote", "rollback")
+        for entry in book.entries(ws, action=action, phase="intent")
+    }
     for name in names:
         for version in find_versions(ws, name):
             for tag, anchor in version.tags.items():
@@ -101,9 +105,17 @@ def check_anchors(ws: Workspace, names: list[str]) -> Iterator[Break]:
                 model, entry = f"{name}/{version.version}", known.get(anchor)
                 about = f"model:{name}" if tag == ANCHOR else subject(name, tag.removeprefix(f"{ANCHOR}."))
                 if entry is None:
-                    yield Break(f"model:{model}", f"{model} points at ledger entry {anchor[:12]}, which is gone: the ledger was cut off or replaced", BACKUP)
+                    yield Break(
+                        f"model:{model}",
+                        f"{model} points at ledger entry {anchor[:12]}, which is gone: the ledger was cut off or replaced",
+                        BACKUP,
+                    )
                 elif entry.subject != about:
-                    yield Break(f"model:{model}", f"{model} points at ledger entry #{entry.seq}, which is about {entry.subject}", BACKUP)
+                    yield Break(
+                        f"model:{model}",
+                        f"{model} points at ledger entry #{entry.seq}, which is about {entry.subject}",
+                        BACKUP,
+                    )
 
 # %% ../../nbs/release/verify.ipynb #2d1d91f2
 def governed(ws: Workspace, names: list[str]) -> list[tuple[str, str]]:
@@ -132,7 +144,11 @@ def check_alias(ws: Workspace, name: str, alias: str) -> Iterator[Break]:
             f"ask the gate ({command('promote', f'{name}/{now}', '--to', alias)}) or delete the alias in MLflow",
         )  # fmt: skip
     elif now is None:
-        yield Break(about, f"{name}@{alias} should be {name}/{should} (ledger #{held[-1].moved}), but the alias was deleted in MLflow", f"put it back: {back}")
+        yield Break(
+            about,
+            f"{name}@{alias} should be {name}/{should} (ledger #{held[-1].moved}), but the alias was deleted in MLflow",
+            f"put it back: {back}",
+        )
     else:
         yield Break(
             about, f"{name}@{alias} is {name}/{now}, but the ledger's last word is {name}/{should} (#{held[-1].moved} by {held[-1].by}): it was moved past the gate with a raw client",
@@ -165,9 +181,13 @@ def check_version(ws: Workspace, name: str, alias: str, number: int) -> Iterator
             yield Break(about, f"{model} is not the model that passed the gate (ledger #{held[-1].seq})", back)
         present = {entry.seq for entry in book.entries(ws, model_digest=version.model_digest, action="evidence")}
         present |= {entry.seq for entry in book.entries(ws, action="evidence", kind="contract")}
-        present |= {entry.seq for action in MAKING for entry in book.entries(ws, action=action, subject=f"run:{run.id}")}
+        present |= {
+            entry.seq for action in MAKING for entry in book.entries(ws, action=action, subject=f"run:{run.id}")
+        }
         for seq in sorted(set(held[-1].evidence) - present):
-            yield Break(about, f"evidence #{seq}, which the promotion of {model} cites, is gone or about something else", BACKUP)
+            yield Break(
+                about, f"evidence #{seq}, which the promotion of {model} cites, is gone or about something else", BACKUP
+            )
 
 
 def check_snapshot(ws: Workspace, model: str, what: str, digest: str) -> Iterator[Break]:
@@ -191,7 +211,11 @@ def found_alias(ws: Workspace, dead: Entry) -> tuple[str, str]:
         found = f"the alias had not moved: {name}@{alias} is {at}"
     else:
         found = f"{name}@{alias} is {at}, neither what it was nor what was asked: somebody moved it with a raw client"
-    todo = command("promote", f"{name}/{to}", "--to", alias) if dead.action == "promote" else command("rollback", name, "--to", alias)
+    todo = (
+        command("promote", f"{name}/{to}", "--to", alias)
+        if dead.action == "promote"
+        else command("rollback", name, "--to", alias)
+    )
     return found, f"{todo} (or any change of this alias) asks the gate about what it finds, and closes it"
 
 
@@ -200,32 +224,57 @@ def found_version(ws: Workspace, dead: Entry) -> tuple[str, str]:
     name, run = dead.subject.removeprefix("model:"), str(dead.body.get("run") or "last")
     made = next((v.version for v in find_versions(ws, name) if v.tags.get(ANCHOR) == dead.hash), None)
     found = f"version {name}/{made} had been made" if made else "no version had been made"
-    return found, f"{command('register', run[:12], name)} {'takes over that version' if made else 'makes it'}, and closes this"
+    return (
+        found,
+        f"{command('register', run[:12], name)} {'takes over that version' if made else 'makes it'}, and closes this",
+    )
 
 
 def found_run(ws: Workspace, dead: Entry) -> tuple[str, str]:
     """What a dead training or pipeline left, and what comes next."""
     from mlflow.exceptions import MlflowException
 
-    again = command("pipeline", "run", str(dead.body.get("notebook") or "NOTEBOOK")) if dead.action == "pipeline" else command(dead.action)
+    again = (
+        command("pipeline", "run", str(dead.body.get("notebook") or "NOTEBOOK"))
+        if dead.action == "pipeline"
+        else command(dead.action)
+    )
     run_id = dead.subject.removeprefix("run:")
     try:
         status = ws.client().get_run(run_id).info.status
     except MlflowException:
         return "it had not come to a run in MLflow", f"the next {again} closes this"
-    return f"run {run_id[:8]} says {status} in MLflow, and whatever it had logged is kept", f"the next {again} closes this"
+    return (
+        f"run {run_id[:8]} says {status} in MLflow, and whatever it had logged is kept",
+        f"the next {again} closes this",
+    )
 
 
-FOUND = {"promote": found_alias, "rollback": found_alias, "register": found_version, "train": found_run, "mitigate": found_run, "pipeline": found_run}
+FOUND = {
+    "promote": found_alias,
+    "rollback": found_alias,
+    "register": found_version,
+    "train": found_run,
+    "mitigate": found_run,
+    "pipeline": found_run,
+}
 
 # %% ../../nbs/release/verify.ipynb #ed7c7c37
 def explain(ws: Workspace, dead: Entry) -> Break:
     """A dead intent in words."""
     since = f"{fmt(dead.at)} ({fmt(datetime.now(UTC) - dead.at)} ago)"
     process = dead.body.get("process") or {}
-    where = f", process {process.get('pid')} on {process.get('host')}, which is gone" if process else ", by a process that is gone"
-    found, todo = FOUND.get(dead.action, lambda ws, dead: ("what it left is not known", "look at it, and run it again"))(ws, dead)
-    return Break(dead.subject, f"{dead.action} of {dead.subject} was begun by {dead.actor} at {since}{where}; {found}", todo)
+    where = (
+        f", process {process.get('pid')} on {process.get('host')}, which is gone"
+        if process
+        else ", by a process that is gone"
+    )
+    found, todo = FOUND.get(
+        dead.action, lambda ws, dead: ("what it left is not known", "look at it, and run it again")
+    )(ws, dead)
+    return Break(
+        dead.subject, f"{dead.action} of {dead.subject} was begun by {dead.actor} at {since}{where}; {found}", todo
+    )
 
 
 def check_unfinished(ws: Workspace) -> tuple[list[Break], list[str]]:
@@ -270,12 +319,21 @@ def verify() -> Verification:
 
     check(check_chain(ws), f"the ledger's {_size(ws)} entries follow from each other")
     if names:
-        check(check_anchors(ws, names), f"the versions of {len(names)} model{'s' if len(names) > 1 else ''} point at entries that are there")
+        check(
+            check_anchors(ws, names),
+            f"the versions of {len(names)} model{'s' if len(names) > 1 else ''} point at entries that are there",
+        )
     for name, alias in governed(ws, names):
         now = aliases(ws, name).get(alias)
-        check(check_alias(ws, name, alias), f"{name}@{alias} is {f'{name}/{now}' if now else 'nobody'}, as the ledger says")
+        check(
+            check_alias(ws, name, alias),
+            f"{name}@{alias} is {f'{name}/{now}' if now else 'nobody'}, as the ledger says",
+        )
         if now is not None:
-            check(check_version(ws, name, alias, now), f"{name}/{now}: model file, training, rows and evidence are those of the ledger")
+            check(
+                check_version(ws, name, alias, now),
+                f"{name}/{now}: model file, training, rows and evidence are those of the ledger",
+            )
     dead, found.working = check_unfinished(ws)
     check(iter(dead), "no change was left half-done")
     check(check_runs(ws), "no run is without its process")
@@ -298,7 +356,10 @@ class Entries(Result):
     def blocks(self) -> list[Block]:
         if not self.entries:
             return [Text("no entries", "dim")]
-        rows = [[e.seq, e.at, e.actor, e.action, e.phase, short_subject(e.subject), gist(e), e.hash[:8]] for e in self.entries]
+        rows = [
+            [e.seq, e.at, e.actor, e.action, e.phase, short_subject(e.subject), gist(e), e.hash[:8]]
+            for e in self.entries
+        ]
         kinds = {(i, 4): "bad" for i, e in enumerate(self.entries) if e.phase == "failed"}
         return [Table(["#", "at", "who", "action", "phase", "subject", "what", "hash"], rows, kinds=kinds)]  # type: ignore[arg-type]
 
@@ -323,12 +384,26 @@ def gist(entry: Entry, width: int = 70) -> str:
     elif "error" in body:
         body = {"error": body["error"]}
     body = {key: value for key, value in body.items() if key not in DETAILS and value not in (None, "", [], {})}
-    short = {key: str(value)[:8] if key.endswith("digest") or key == "run" else fmt(value) for key, value in body.items()}
+    short = {
+        key: str(value)[:8] if key.endswith("digest") or key == "run" else fmt(value) for key, value in body.items()
+    }
     words = ", ".join(f"{key} {value}" for key, value in short.items())
     return words if len(words) <= width else words[: width - 1] + "…"
 
 # %% ../../nbs/release/verify.ipynb #8125f327
-ACTIONS = ("train", "mitigate", "register", "promote", "rollback", "approve", "pipeline", "evidence", "snapshot", "settings", "predict")
+ACTIONS = (
+    "train",
+    "mitigate",
+    "register",
+    "promote",
+    "rollback",
+    "approve",
+    "pipeline",
+    "evidence",
+    "snapshot",
+    "settings",
+    "predict",
+)
 
 
 def ledger(*, limit: int = 20, action: str | None = None, subject: str | None = None) -> Entries:
