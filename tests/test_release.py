@@ -444,6 +444,22 @@ def test_an_alias_that_moves_between_look_and_lock(home, monkeypatch: pytest.Mon
     assert phases(home, "promote") == ["intent", "failed"]
 
 
+def test_a_promotion_that_is_cut_off_after_it_took_effect(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, or a server that answers too late: the alias has moved, and the ledger must not say otherwise."""
+    model, client = models.ready(home, "credit"), home.client()
+    reach = client.set_registered_model_alias
+
+    def cut_off(*words: str) -> None:
+        reach(*words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "set_registered_model_alias", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        registry.promote(model, to="production")
+    assert phases(home, "promote") == ["intent", "failed"] and aliases.holder(home, "credit", "production") == 1
+    assert verify().exit_code == 0 and not registry.promote(model, to="production").moved
+
+
 # ---------------------------------------------------------------- what verify finds
 
 
@@ -668,6 +684,10 @@ def test_batch_scores_with_the_signature_enforced(live) -> None:
     assert (
         not Path("bad.csv").exists() and not Path("x.csv").exists() and Path("people.csv").read_text().startswith("id,")
     )
+    predict("credit", "people.csv", out="memory://bucket/scores.csv")
+    import fsspec
+
+    assert len(fsspec.open("memory://bucket/scores.csv").open().read().splitlines()) == 301
     with pytest.raises(UserError, match="did you mean 'credit'"):
         predict("credti", "people.csv", out="x.csv")
     model_file(live, 2).write_bytes(b"harm")

@@ -82,7 +82,9 @@ def history(ws: Workspace, name: str, alias: str, entries: list[Entry] | None = 
     intents, stack = {entry.seq: entry for entry in about if entry.phase == "intent"}, list[Held]()
     for entry in about:
         intent = intents.get(entry.intent or 0)
-        moved = entry.phase == "done" or (entry.phase == "recovered" and entry.body.get("moved"))
+        moved = entry.phase == "done" or entry.body.get(
+            "moved"
+        )  # a failed or recovered one may have moved it all the same
         if not intent or not moved:
             continue
         to = int(intent.body["to"])

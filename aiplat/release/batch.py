@@ -86,6 +86,15 @@ def target_of(ws: Workspace, out: str, data: Any) -> str:
     if isinstance(data, str) and data == out:
         raise UserError(f"{shown(out)} is the input", "give --out another name")
     if "://" in out:
+        import fsspec
+
+        try:
+            fsspec.core.url_to_fs(out)
+        except (ValueError, ImportError) as error:
+            raise UserError(
+                f"{shown(out)} cannot be written to ({str(error).splitlines()[0]})",
+                "use a path, or a URL such as s3://bucket/scores.csv",
+            ) from error
         return kind
     place = Path(out).expanduser()
     if isinstance(data, str) and Path(data).exists() and place.exists() and os.path.samefile(data, place):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ..core import evidence, ledger
 from ..core.errors import Refused, UsageError, UserError, nearest
-from ..core.ledger import Entry
+from ..core.ledger import Change
 from ..core.refs import check_model_file, find_model, find_run
 from ..core.show import Block, Facts, Result, Text
 from ..core.workspace import Locked, Workspace, workspace
@@ -89,11 +89,19 @@ def refusal(decision: Decision) -> Refused:
     )
 
 
-def move(ws: Workspace, name: str, alias: str, version: int, intent: Entry) -> None:
-    """The one effect of a promotion or rollback. The anchor comes first: alone it means nothing, after the alias it could be missing."""
+def move(ws: Workspace, name: str, alias: str, version: int, change: Change) -> None:
+    """The one effect of a promotion or rollback.
+
+    The anchor comes first: alone it means nothing, after the alias it could be missing. A call that is cut off may have reached MLflow all the same, so
+    the outcome says what came of it.
+    """
     client = ws.client()
-    client.set_model_version_tag(name, str(version), f"{ANCHOR}.{alias}", intent.hash)
-    client.set_registered_model_alias(name, alias, str(version))
+    try:
+        client.set_model_version_tag(name, str(version), f"{ANCHOR}.{alias}", change.entry.hash)
+        client.set_registered_model_alias(name, alias, str(version))
+    except BaseException:
+        change.outcome["moved"] = holder(ws, name, alias) == version
+        raise
 
 # %% ../../nbs/release/promotion.ipynb #3daea953
 def promote(model: str, *, to: str) -> Promotion:
@@ -136,7 +144,7 @@ def promote(model: str, *, to: str) -> Promotion:
             change.outcome |= {**intent, "holds": decision.holds, "evidence": decision.seqs, "findings": rows}
             if not decision.holds:
                 raise refusal(decision)
-            move(ws, name, to, number, change.entry)
+            move(ws, name, to, number, change)
     except Locked:
         raise busy(ws, name, to) from None
     was = f"{name}/{before}" if before else ""
@@ -330,7 +338,7 @@ def rollback(name: str, *, to: str) -> Rollback:
                 )
             check_model_file(ws, version)
             change.outcome |= intent
-            move(ws, name, to, goal.version, change.entry)
+            move(ws, name, to, goal.version, change)
     except Locked:
         raise busy(ws, name, to) from None
     return Rollback(f"{name}/{goal.version}", to, f"{name}/{before}" if before else "", change.entry.seq)
