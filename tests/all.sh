@@ -18,7 +18,7 @@ export AIPLAT_RAY
 echo "== notebooks"
 coverage run "$(command -v nbdev-test)" --n-workers 2
 echo "== processes, browsers, crashes"
-coverage run -m pytest -q "$@"
+coverage run -m pytest -q -n 3 --dist loadfile "$@"
 coverage combine --quiet
 coverage report --skip-covered --sort cover | tail -n 25
 echo "all tests in $((SECONDS - began)) s"

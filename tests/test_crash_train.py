@@ -61,3 +61,17 @@ def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
     assert ledger.unfinished(ws) == [] and run_cli("verify", cwd=ws.root).returncode == 0
     if os.environ.get("AIPLAT_CAMPAIGN"):
         assert seen, "no moment was in the middle of the work"
+
+
+def test_an_interrupt_keeps_the_best_so_far(ws, ray_address: str) -> None:
+    """Ctrl-C, or the stop button, ends the search early: the best of what is there becomes the run."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiplat.frontends.cli", *TRAIN[:-4], "--trials", "500", "--candidates", "linear", "--json"],
+        cwd=ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert len(json.loads(run_cli("runs", "--json", cwd=ws.root).stdout)["runs"]) == 1
+    assert ledger.unfinished(ws) == [] and run_cli("verify", cwd=ws.root).returncode == 0
