@@ -1,0 +1,15 @@
+"""Every figure that aiplat claims, measured again: ``make bench``, or ``make bench ONLY=name``."""
+
+# The order is that of a person's first day. A figure is a function that returns bench, value, target, ok and detail.
+BENCHMARKS = {
+    "load_ext": "benchmarks.startup:load_ext",
+    "cli_help": "benchmarks.startup:cli_help",
+    "first_row": "benchmarks.search:first_row",
+    "search_vs_serial": "benchmarks.search:search_vs_serial",
+    "search_vs_tune": "benchmarks.search:search_vs_tune",
+    "adult_auc": "benchmarks.search:adult_auc",
+    "log_a_run": "benchmarks.listing:log_a_run",
+    "list_10k_runs": "benchmarks.listing:list_10k_runs",
+    "gate_decision": "benchmarks.gate:gate_decision",
+    "clone_to_demo": "benchmarks.demo:clone_to_demo",
+}
