@@ -81,17 +81,18 @@ def fit(
     from aiplat.training.mixtures import RandomizedClassifier, fit_weighted, reweighing
     from aiplat.training.thresholds import GroupThresholds, group_names, left_to_chance
 
-    y, features = target_values(train[run.target], run.task), list(run.features)
+    from sklearn.base import clone
+
+    y, features, bare = target_values(train[run.target], run.task), list(run.features), clone(base)
     if method == "reweighing":
         weights = reweighing(group_names(train, by), y)
-        return Mitigated(fit_weighted(base, train[features], y, weights))
+        return Mitigated(fit_weighted(bare, train[features], y, weights))
     model: Any
     if method == "threshold_optimizer":
-        model = GroupThresholds(base, by, features, run.positive, constraint, objective, seed=seed).fit(
-            train, y, fitted=base
-        )
+        model = GroupThresholds(bare, by, features, run.positive, constraint, objective, seed=seed)
+        model.fit(train, y, fitted=base)
         return Mitigated(model, tuple(by), left_to_chance(model.chance(test)))
-    model = RandomizedClassifier(base, by, features, run.positive, constraint, seed=seed).fit(train, y)
+    model = RandomizedClassifier(bare, by, features, run.positive, constraint, seed=seed).fit(train, y)
     return Mitigated(model, (), left_to_chance(model.chance(test)))
 
 # %% ../../nbs/training/mitigate.ipynb #692beb83
