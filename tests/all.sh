@@ -16,7 +16,9 @@ AIPLAT_RAY=$(cd "$stack" && python -c 'import json; print(json.load(open(".aipla
 export AIPLAT_RAY
 
 echo "== notebooks"
-coverage run "$(command -v nbdev-test)" --n-workers 2
+# A process for each: one notebook's environment variables and modules must not be another's.
+find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -print0 | sort -z \
+  | xargs -0 -n 1 -P 3 bash -c 'told=$(coverage run "$(command -v nbdev-test)" "$0" --n-workers 0 2>&1) || { echo "✗ $0"; echo "$told"; exit 1; }'
 echo "== processes, browsers, crashes"
 coverage run -m pytest -q -n 3 --dist loadfile "$@"
 coverage combine --quiet
