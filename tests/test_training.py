@@ -447,9 +447,7 @@ def test_a_second_interrupt_ends_it(ws, pool_ready: str) -> None:
 
 
 def test_json_is_all_there_is(ws, pool_ready: str, cli) -> None:
-    done = cli(
-        "train", "sample:credit?rows=500", "--target", "approved", "--trials", "2", "--json", env={"AIPLAT_QUIET": "1"}
-    )
+    done = cli("train", "sample:credit?rows=500", "--target", "approved", "--trials", "2", "--json")
     found = json.loads(done.stdout)
     assert (
         found["trials"] == 2

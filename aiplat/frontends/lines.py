@@ -275,6 +275,7 @@ def in_force(given: Flags) -> Iterator[None]:
         The flags.
     """
     wanted = {"AIPLAT_DEBUG": "1" if given.debug else "", "AIPLAT_PROFILE": given.profile}
+    wanted["AIPLAT_QUIET"] = "1" if given.json else ""  # a program that reads JSON wants no leaderboard beside it
     before = {name: os.environ.get(name) for name, value in wanted.items() if value}
     os.environ.update({name: wanted[name] for name in before})
     try:
