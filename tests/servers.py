@@ -125,7 +125,9 @@ def two_nodes() -> Iterator[tuple[str, str]]:
     common = ["--num-cpus=1", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
     (folder / "lean").mkdir()  # Ray's agents start twice as fast without a grammar that they do not need
     (folder / "lean" / "rfc3987_syntax.py").write_text("raise ImportError\n")
-    environment = os.environ | {"PYTHONPATH": str(folder / "lean")}
+    # This process may have been in a cluster of aiplat's, whose settings for Ray must not reach this one.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = ours | {"PYTHONPATH": str(folder / "lean")}
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
