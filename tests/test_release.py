@@ -384,7 +384,6 @@ def test_from_refusal_to_production_and_back(home) -> None:
         registry.rollback("credit", to="production")
     proved = verify()
     assert proved.exit_code == 0 and not proved.breaks, str(proved)
-    assert proved.seconds < 2
 
 
 def test_approvals_need_the_role_and_other_eyes(home) -> None:

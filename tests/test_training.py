@@ -366,12 +366,11 @@ def test_slips_in_a_cell(ws, cell: str) -> None:
     import aiplat
 
     code, said = CELLS[cell]
-    began = time.monotonic()
     with pytest.raises(UserError, match=said) as caught:
         aiplat.train(
             credit(300), target="approved", cell=code, namespace={"__name__": "__main__", "model": "an older one"}
         )
-    assert len(caught.value._render_traceback_()) == 2 and time.monotonic() - began < 30
+    assert len(caught.value._render_traceback_()) == 2
 
 
 def test_when_every_trial_fails_the_search_says_why(ws, pool_ready: str) -> None:
