@@ -143,6 +143,10 @@ def two_nodes() -> Iterator[tuple[str, str]]:
                 time.sleep(0.2)
         wait_for(client, seconds=60, process=processes[0])
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
+    except Exception as error:
+        for log in sorted((folder / "session_latest" / "logs").glob("ray_client_server*")):
+            error.add_note(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
+        raise
     finally:
         stack.stop_tree(*(stack.mark(process.pid) for process in processes if process.poll() is None), patience=1)
         for process in processes:

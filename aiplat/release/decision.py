@@ -20,7 +20,8 @@ from ..core.records import ModelVersion, Run
 from ..core.refs import find_run
 from ..core.show import Block, Heading, Kind, Result, Table, Text, fmt
 from ..core.workspace import Workspace
-from .rules import Gate, Rule
+from .rules import Gate
+from ..trust.bounds import Rule
 
 # %% ../../nbs/release/decision.ipynb #f1b431fb
 KINDS: dict[str, Kind] = {

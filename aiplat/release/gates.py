@@ -21,7 +21,8 @@ from ..core.show import fmt
 from ..core.workspace import Workspace
 from .decision import KINDS as KINDS  # whoever asks a gate finds everything about it here
 from .decision import MAKING, A, Case, Decision, Finding, command, figure
-from .rules import Rule, read_gate
+from .rules import read_gate
+from ..trust.bounds import Rule
 
 # %% ../../nbs/release/gates.ipynb #ab0b5170
 def absent(case: Case, rule: Rule, kind: str, todo: str) -> Finding:
