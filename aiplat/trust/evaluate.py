@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['predictions', 'outcome_of', 'score_model', 'inputs', 'Bench', 'bench', 'roc_points', 'calibration_points',
-           'Evaluation', 'metrics_table', 'confusion_table', 'curves', 'record_evaluation', 'evaluation', 'evaluate']
+           'Evaluation', 'metrics_table', 'confusion_table', 'curves', 'curve_points', 'record_evaluation',
+           'evaluation', 'evaluate', 'restore_evaluation']
 
 # %% ../../nbs/trust/evaluate.ipynb #0e6f501f
 from collections.abc import Mapping, Sequence
@@ -331,11 +332,12 @@ def confusion_table(classes: Sequence[str], cells: Sequence[Sequence[int]]) -> T
 
 
 def curves(shown: Evaluation) -> list[Block]:
-    """The two pictures, side by side."""
+    """The two pictures, side by side; nothing when there are no points."""
     drawn, told = [], []
     if shown.roc:
         drawn.append(charts.square(shown.roc, across="false-positive rate", up="true-positive rate", title="ROC curve"))
-        told.append(f"ROC curve with an area of {shown.metrics['roc_auc']}")
+        area = shown.metrics.get("roc_auc")
+        told.append(f"ROC curve with an area of {area}" if area else "ROC curve")
     if shown.calibration:
         points = [(p["predicted"], p["value"]) for p in shown.calibration]
         marks = [Measure(p["value"], p["low"], p["high"], p["n"]) for p in shown.calibration]
@@ -345,8 +347,36 @@ def curves(shown: Evaluation) -> list[Block]:
     return [Svg(charts.beside(*drawn), "; ".join(told))] if drawn else []
 
 # %% ../../nbs/trust/evaluate.ipynb #2cda9222
+def curve_points(said: Outcome) -> dict[str, Any]:
+    """What the pictures of an evaluation are drawn from: classes, confusion matrix, ROC curve and calibration.
+
+    Parameters
+    ----------
+    said
+        The model's answers beside the truth.
+
+    Returns
+    -------
+    dict
+        ``classes``, ``confusion`` ``[truth][prediction]``, ``roc`` (pairs, rounded to 4 digits) and ``calibration``; what the task does
+        not have is left out.
+    """
+    if said.task == "regression" or len(said.classes) > 20:
+        return {}
+    found: dict[str, Any] = {"classes": list(said.classes), "confusion": said.confusion.tolist()}
+    if said.task == "binary":
+        found["roc"] = [[round(x, 4), round(y, 4)] for x, y in roc_points(said)]
+        found["calibration"] = calibration_points(said)
+    return {name: points for name, points in found.items() if points}
+
+
 def record_evaluation(
-    ws: Workspace, subject: str, model_digest: str, data_digest: str, measures: Mapping[str, Measure]
+    ws: Workspace,
+    subject: str,
+    model_digest: str,
+    data_digest: str,
+    measures: Mapping[str, Measure],
+    points: Mapping[str, Any] | None = None,
 ) -> evidence.Evidence:
     """Leave an evaluation as evidence.
 
@@ -360,17 +390,19 @@ def record_evaluation(
         What was measured, and on what.
     measures
         Metric name to measure.
+    points
+        What :func:`curve_points` gave, to be kept for pictures.
     """
     rows = max((m.n for m in measures.values()), default=0)
-    measured = {"metrics": {name: m.to_dict() for name, m in measures.items()}, "rows": rows}
+    measured = {"metrics": {name: m.to_dict() for name, m in measures.items()}, "rows": rows, **(points or {})}
     return evidence.record(
         ws, "evaluation", subject=subject, model_digest=model_digest, data_digest=data_digest, measured=measured
     )
 
 
-def evaluation(judged: Bench) -> Evaluation:
-    """Measure a model beside its rows; nothing is recorded."""
-    said, run = judged.outcome, judged.run
+def evaluation(judged: Bench, said: Outcome | None = None) -> Evaluation:
+    """Measure a model beside its rows; nothing is recorded. ``said`` saves asking the model again."""
+    said, run = said or judged.outcome, judged.run
     return Evaluation(
         run=run.id,
         task=run.task,
@@ -411,8 +443,41 @@ def evaluate(ref: str, data: Data = None) -> Evaluation:
     """
     ws = workspace()
     judged = bench(ws, ref, data)
-    result = evaluation(judged)
-    subject = f"run:{judged.run.id}"
-    left = record_evaluation(ws, subject, judged.model_digest, judged.data_digest, result.metrics)
+    said = judged.outcome
+    result = evaluation(judged, said)
+    left = record_evaluation(
+        ws, f"run:{judged.run.id}", judged.model_digest, judged.data_digest, result.metrics, curve_points(said)
+    )
     result.evidence = left.seq
     return result
+
+
+def restore_evaluation(left: evidence.Evidence, run: Run, data: str = "") -> Evaluation:
+    """The evaluation that a piece of evidence holds, as far as it holds it.
+
+    Parameters
+    ----------
+    left
+        The evidence.
+    run
+        The run that it is about.
+    data
+        What the rows are, for people.
+    """
+    kept = left.measured
+    metrics = kept.get("metrics", {})
+    return Evaluation(
+        run=run.id,
+        task=run.task,
+        target=run.target,
+        positive=run.positive if run.task == "binary" else "",
+        data=data,
+        data_digest=left.data_digest,
+        rows=int(kept.get("rows", 0)),
+        metrics={name: Measure(**metrics[name]) for name in [*METRICS, *metrics] if name in metrics},
+        classes=list(kept.get("classes", [])),
+        confusion=[list(row) for row in kept.get("confusion", [])],
+        roc=[(float(x), float(y)) for x, y in kept.get("roc", [])],
+        calibration=[dict(point) for point in kept.get("calibration", [])],
+        evidence=left.seq,
+    )
