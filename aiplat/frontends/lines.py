@@ -86,7 +86,7 @@ def flags(tokens: Sequence[str]) -> tuple[Flags, list[str]]:
             setattr(found, word[2:], True)
         elif word == "--profile" or word.startswith("--profile="):
             found.profile = word.partition("=")[2] or next(words, "")
-            if not found.profile or found.profile.startswith("-"):
+            if not found.profile or found.profile.startswith("-") or not found.profile.isprintable():
                 raise UsageError(
                     "--profile needs a name", "write --profile NAME; settings.ini has them as [profile:NAME]"
                 )

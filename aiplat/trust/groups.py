@@ -16,19 +16,11 @@ from numpy.typing import NDArray
 
 from ..core.show import Kind, Svg, Table
 from . import charts, counts, intervals
-from aiplat.trust.criteria import (
-    Disparity,
-    Rates,
-    class_rates,
-    codes_of,
-    compared,
-    disparities,
-    disparity,
-    error_rates,
-    error_sums,
-)
+from .criteria import Disparity, compared, disparities, disparity
+from .encode import codes_of
 from .intervals import Measure
 from .metrics import Outcome
+from .rates import Rates, class_rates, error_rates, error_sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +128,13 @@ def group_lines(
     return lines
 
 # %% ../../nbs/trust/groups.ipynb #ad2f07a8
-def all_disparities(lines: Sequence[GroupLine], min_group: int = MIN_GROUP) -> dict[str, dict[str, Disparity]]:
+def all_disparities(
+    lines: Sequence[GroupLine],
+    min_group: int = MIN_GROUP,
+    *,
+    reference: Mapping[str, str] | None = None,
+    level: float = 0.95,
+) -> dict[str, dict[str, Disparity]]:
     """Criterion to grouping to what it says.
 
     Parameters
@@ -145,15 +143,17 @@ def all_disparities(lines: Sequence[GroupLine], min_group: int = MIN_GROUP) -> d
         As from :func:`group_lines`.
     min_group
         The smallest denominator that is compared.
+    reference
+        Grouping to its reference group. Default: the largest.
+    level
+        The probability that all intervals of a criterion and grouping hold.
     """
     out: dict[str, dict[str, Disparity]] = {}
     for by in dict.fromkeys(line.by for line in lines):
         own = [line for line in lines if line.by == by]
-        names = [line.group for line in own]
         rates = {rate: [line.rates[rate] for line in own] for rate in own[0].rates}
-        found = disparities(names, rates, min_group)
-        if "roc_auc" in rates:
-            found["roc_auc_difference"] = disparity("roc_auc", names, rates["roc_auc"], "difference", min_group)
+        named = (reference or {}).get(by)
+        found = disparities([line.group for line in own], rates, min_group, reference=named, level=level)
         for criterion, value in found.items():
             out.setdefault(criterion, {})[by] = value
     return out
@@ -170,8 +170,10 @@ SENTENCES: Mapping[str, str] = {
     "mae": "errors are {a} on average for {low} and {b} for {high}",
     "rmse": "the root mean square error is {a} for {low} and {b} for {high}",
     "bias": "on average the model is off by {a} for {low} and {b} for {high}",
+    "calibration": "predicted minus observed share is {a} on average for {low} and {b} for {high}",
+    "brier": "the mean squared error of the probabilities is {a} for {low} and {b} for {high}",
 }
-_PLAIN = ("roc_auc", "mae", "rmse", "bias")
+_PLAIN = ("roc_auc", "mae", "rmse", "bias", "calibration", "brier")
 
 
 def sentence(found: Disparity, measures: Mapping[str, Measure]) -> str:
