@@ -226,10 +226,13 @@ class Drive(Clock):
         Called at every turn, to show and to log.
     interrupt
         Tells whether somebody asked to stop.
+    score
+        What a worker does with a fold: as `aiplat.training.trials.score_fold`, and perhaps with a table of counts at the end.
     """
 
     watch: Callable[["Drive"], None] = lambda drive: None
     interrupt: Interrupt = field(default_factory=Interrupt)
+    score: Callable[..., tuple[Any, ...]] = score_fold
     cpu_seconds: float = 0.0
     _open: "dict[Task, tuple[Trial, int]]" = field(default_factory=dict)
 
@@ -264,18 +267,18 @@ class Drive(Clock):
             if task is None:
                 return
             trial, fold = task
-            self._open[pool.submit(score_fold, rows, trial.candidate, trial.params, fold)] = task
+            self._open[pool.submit(self.score, rows, trial.candidate, trial.params, fold)] = task
 
     def _take(self, task: "Task") -> None:
         trial, fold = self._open.pop(task)
         try:
-            score, error = task.result()
+            score, error, *table = task.result()
         except UserError:
             raise  # the workers or the cluster are in trouble, not the model
         except Exception as problem:  # what a model raises while it is unpickled
-            score, error = None, f"{type(problem).__name__}: {problem}"
+            score, error, table = None, f"{type(problem).__name__}: {problem}", []
         self.cpu_seconds += task.cpu_seconds
-        self.schedule.report(trial, fold, score, error, task.seconds, task.cpu_seconds)
+        self.schedule.report(trial, fold, score, error, task.seconds, task.cpu_seconds, *table)
 
     def last_fit(self, pool: "Pool", rows: "Shared", trial: Trial) -> Any:
         """Fit the chosen trial on all training rows, on a worker."""
@@ -301,4 +304,5 @@ def record_of(trial: Trial) -> "TrialRecord":
         trial.seconds,
         trial.cpu_seconds,
         trial.error,
+        trial.gap,
     )

@@ -35,6 +35,8 @@ class Row:
         Parameters in a few words, or what became of it.
     kind
         What the row means: ``good`` for the leader, ``dim`` for what was given up, ``bad`` for a failure.
+    gap
+        In a fair search, the criterion on out-of-fold predictions.
     """
 
     candidate: str
@@ -43,11 +45,13 @@ class Row:
     seconds: float | None = None
     note: str = ""
     kind: Kind = "plain"
+    gap: float | None = None
 
-    def cells(self) -> list[Any]:
-        """As shown in a table."""
+    def cells(self, fair: bool = False) -> list[Any]:
+        """As shown in a table; of a ``fair`` search with the gap."""
         score = fmt(self.score) + (f" ± {fmt(self.spread)}" if self.spread is not None else "")
-        return [self.candidate, score, None if self.seconds is None else timedelta(seconds=self.seconds), self.note]
+        took = None if self.seconds is None else timedelta(seconds=self.seconds)
+        return [self.candidate, score, *([self.gap] if fair else []), took, self.note]
 
 # %% ../../nbs/training/leaderboard.ipynb #96c6d0a0
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Board:
         What the search has cost.
     note
         What is going on, when it is not trials.
+    criterion
+        What a fair search looks at besides; empty in any other.
     """
 
     metric: str
@@ -78,13 +84,16 @@ class Board:
     left: float | None = None
     cpu_seconds: float = 0.0
     note: str = ""
+    criterion: str = ""
 
     def headline(self) -> str:
         """Everything in one line."""
         trials = "trial" if (self.total or self.done) == 1 else "trials"
         parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {trials}"]
         if self.rows and self.rows[0].score is not None:
-            parts.append(f"best {self.rows[0].candidate} {self.metric} {fmt(self.rows[0].score)}")
+            best = self.rows[0]
+            parts.append(f"best {best.candidate} {self.metric} {fmt(best.score)}")
+            parts += [f"{self.criterion} {fmt(best.gap)}"] if self.criterion and best.gap is not None else []
         parts.append(fmt(timedelta(seconds=self.elapsed)))
         if self.left is not None and (not self.total or self.done < self.total):
             parts.append(f"{fmt(timedelta(seconds=self.left))} left")
@@ -94,11 +103,10 @@ class Board:
 
     def table(self, most: int | None = None) -> Table:
         """The rows, at most so many."""
-        rows = self.rows[:most]
-        kinds = {(i, column): row.kind for i, row in enumerate(rows) for column in range(4) if row.kind != "plain"}
-        return Table(
-            ["candidate", f"{self.metric} (cv)", "time", "parameters"], [row.cells() for row in rows], kinds=kinds
-        )
+        rows, fair = self.rows[:most], [self.criterion] if self.criterion else []
+        names = ["candidate", f"{self.metric} (cv)", *fair, "time", "parameters"]
+        kinds = {(i, c): row.kind for i, row in enumerate(rows) for c in range(len(names)) if row.kind != "plain"}
+        return Table(names, [row.cells(bool(fair)) for row in rows], kinds=kinds)
 
     def blocks(self, most: int = 5) -> list[Block]:
         """The compact view."""

@@ -37,7 +37,7 @@ def row_of(trial: Trial, folds: int, leader: bool) -> Row:
         note = f"{why}{len(trial.scores)} of {folds} folds; {note}"
     kinds: dict[str, Kind] = {"failed": "bad", "pruned": "dim", "stopped": "dim"}
     kind = "good" if leader else kinds.get(trial.state, "plain")
-    return Row(trial.candidate, trial.score, trial.spread, trial.seconds, note, kind)
+    return Row(trial.candidate, trial.score, trial.spread, trial.seconds, note, kind, trial.gap)
 
 # %% ../../nbs/training/report.ipynb #47ff1481
 @dataclass
@@ -100,7 +100,7 @@ class Training(Result):
             "search": f"{self.trials} trials in {took}, {cost} of CPU",
             "run": f"{self.run[:8]} ({self.name})",
         }
-        board = Board(self.metric, self.leaderboard).table(10)
+        board = self._board().table(10)
         board.title = "Leaderboard" + (f" (10 of {len(self.leaderboard)})" if len(self.leaderboard) > 10 else "")
         rows = [
             [name, m.value, None if m.low is None else f"{fmt(m.low)} to {fmt(m.high)}"]
@@ -116,6 +116,9 @@ class Training(Result):
             *notes,
             Text("next: " + " · ".join(self.next)),
         ]
+
+    def _board(self) -> Board:
+        return Board(self.metric, self.leaderboard)
 
 # %% ../../nbs/training/report.ipynb #30126787
 SENSITIVE = (

@@ -58,6 +58,8 @@ class TrialRecord:
         What it took.
     error
         Why it failed.
+    gap
+        In a fair search, what its out-of-fold predictions say of the criterion.
     """
 
     number: int
@@ -69,6 +71,7 @@ class TrialRecord:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     error: str = ""
+    gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class RunLog:
     inputs: list[str]
     change: Change
     logged: Logged | None = None
-    _seen: set[int] = field(default_factory=set)
+    _seen: dict[int, str] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def log_trials(self, trials: Iterable[TrialRecord]) -> None:
@@ -182,8 +185,14 @@ class RunLog:
         with self._guard:
             for trial in trials:
                 if trial.number not in self._seen:
-                    self._seen.add(trial.number)
-                    log_trial(self.ws, self.id, trial)
+                    self._seen[trial.number] = ""
+                    self._seen[trial.number] = log_trial(self.ws, self.id, trial)
+
+    def mark_trials(self, numbers: Iterable[int], tag: str, value: str = "yes") -> None:
+        """Give a tag to trials that were logged."""
+        for number in numbers:
+            if run_id := self._seen.get(number):
+                self.ws.client().set_tag(run_id, tag, value)
 
     def finish(
         self,
@@ -216,8 +225,8 @@ class RunLog:
         return self.logged
 
 # %% ../../nbs/training/runs.ipynb #64cd20f5
-def log_trial(ws: Workspace, parent: str, trial: TrialRecord) -> None:
-    """Log one trial as a child run, in three short calls."""
+def log_trial(ws: Workspace, parent: str, trial: TrialRecord) -> str:
+    """Log one trial as a child run, in three short calls; returns its id."""
     client, now = ws.client(), int(time.time() * 1000)
     tags = {"mlflow.parentRunId": parent, "aiplat.trial": str(trial.number), "aiplat.state": trial.state}
     tags |= {"aiplat.candidate": trial.candidate, "mlflow.user": ws.user}
@@ -229,10 +238,16 @@ def log_trial(ws: Workspace, parent: str, trial: TrialRecord) -> None:
         tags=tags,
         run_name=f"{trial.number} {trial.candidate}",
     )
-    numbers = [("score", trial.value, 0), ("seconds", trial.seconds, 0), ("cpu_seconds", trial.cpu_seconds, 0)]
+    numbers = [
+        ("score", trial.value, 0),
+        ("seconds", trial.seconds, 0),
+        ("cpu_seconds", trial.cpu_seconds, 0),
+        ("gap", trial.gap, 0),
+    ]
     numbers += [("fold_score", score, fold) for fold, score in enumerate(trial.scores)]
     log_batches(ws, made.info.run_id, params={"candidate": trial.candidate, **trial.params}, metrics=numbers)
     client.set_terminated(made.info.run_id, "FAILED" if trial.state == "failed" else "FINISHED", end_time=now)
+    return made.info.run_id
 
 # %% ../../nbs/training/runs.ipynb #1ec94950
 def warm_up() -> None:

@@ -137,8 +137,8 @@ def _chances(scores: NDArray[Any], rules: NDArray[Any]) -> NDArray[Any]:
 
 
 def left_to_chance(chances: NDArray[Any]) -> float:
-    """The share of decisions that another draw would have turned, at most."""
-    return float(np.minimum(chances, 1 - chances).mean())
+    """The share of decisions that two seeds would make differently, from the chances of a positive one ``[n]``."""
+    return float((2 * chances * (1 - chances)).mean())
 
 
 class _Given(BaseEstimator):
