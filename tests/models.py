@@ -63,10 +63,13 @@ def trained(ws: Workspace, seed: int = 0, rows: int = 400) -> Logged:
 def evident(ws: Workspace, run: Any, *, value: float = 0.9, contract: bool = True) -> None:
     """What a gate reads beside the evaluation: an audit of the held-out rows, and a contract check of the training rows."""
     from aiplat.core import evidence
+    from aiplat.trust.criteria import Comparison, Disparity
 
+    row = Comparison("female", "male", "selection_rate", "ratio", value, value - 0.02, value + 0.02, 900)
+    found = Disparity(value, None, ("female", "male"), "selection_rate", (), row.low, row.high, (row,), 1.96)
     measured = {
         "by": ["sex"], "positive": run.positive, "min_group": 30,
-        "criteria": {"demographic_parity_ratio": {"sex": {"value": value, "undefined": None, "groups": ["female", "male"], "left_out": []}}},
+        "criteria": {"demographic_parity_ratio": {"sex": found.to_dict()}},
     }  # fmt: skip
     evidence.record(
         ws,

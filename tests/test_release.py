@@ -16,6 +16,7 @@ from aiplat.core.errors import Refused, UsageError, UserError
 from aiplat.core.records import ModelVersion, Run
 from aiplat.release import aliases, gates, promotion, registry, rules, versions
 from aiplat.release.verify import verify
+from aiplat.trust.criteria import Comparison, Disparity
 from tests import models
 
 NOW = datetime.now(UTC)
@@ -64,14 +65,34 @@ def evaluation(
     return evidence.record(ws, "evaluation", subject=subject, model_digest=model, data_digest=data, measured=measured)
 
 
-def audit(ws, sex: Any = 0.9, both: Any = 0.05, model=MODEL, data=TEST, reason=None, low=None, high=None, **more: Any):
+def gap(how: str, value: Any, low: Any = None, high: Any = None, reason: Any = None) -> dict[str, Any]:
+    """What an audit records of one criterion and grouping; without ends the interval is narrow."""
+    if value is None:
+        return Disparity(None, reason).to_dict()
+    ends = (value - 0.01 if low is None else low, value + 0.01 if high is None else high)
+    row = Comparison("f", "m", "selection_rate", how, value, *ends, 900)
+    return Disparity(value, None, ("f", "m"), "selection_rate", (), *ends, (row,), 1.96).to_dict()
+
+
+def audit(
+    ws,
+    sex: Any = 0.9,
+    both: Any = 0.05,
+    model=MODEL,
+    data=TEST,
+    reason=None,
+    low=None,
+    high=None,
+    bare=False,
+    **more: Any,
+):
     criteria: dict[str, dict[str, Any]] = {"demographic_parity_ratio": {}, "demographic_parity_difference": {}}
     if sex is not None or reason:
-        by_sex = {"value": sex, "low": low, "high": high, "undefined": reason, "groups": ["f", "m"], "left_out": []}
-        criteria["demographic_parity_ratio"]["sex"] = by_sex
+        criteria["demographic_parity_ratio"]["sex"] = gap("ratio", sex, low, high, reason)
     if both is not None:
-        crossed = {"value": both, "undefined": None, "groups": ["f & b", "m & w"]}
-        criteria["demographic_parity_difference"]["sex & race"] = crossed
+        criteria["demographic_parity_difference"]["sex & race"] = gap("difference", both)
+    for kept in (each for row in criteria.values() for each in row.values() if bare):
+        del kept["comparisons"]
     measured = {"by": ["sex", "race"], "positive": "1", "min_group": 30, "criteria": criteria, **more}
     return evidence.record(ws, "audit", subject="run:4f1c", model_digest=model, data_digest=data, measured=measured)
 
@@ -143,6 +164,16 @@ INSTEAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
 THEN: dict[str, tuple[Any, int, str, str]] = {
     "another metric": (lambda ws: evaluation(ws, name="accuracy"), METRIC, "missing", "it has accuracy"),
     "audit of another outcome": (lambda ws: audit(ws, positive="0"), SEX, "missing", "of the outcome '0'"),
+    "audit of low confidence": (lambda ws: audit(ws, level=0.8), SEX, "missing", "hold with 80 % only"),
+    "audit of weighted rows": (lambda ws: audit(ws, weights="w"), SEX, "missing", "weighs its rows by w"),
+    "audit with a reference of its own": (
+        lambda ws: audit(ws, reference={"sex": "m", "sex & race": "m & b"}),
+        SEX,
+        "missing",
+        "compares sex with m, the gate with the largest group",
+    ),
+    "audit without comparisons": (lambda ws: audit(ws, bare=True), SEX, "undefined", "no intervals"),
+    "audit that cannot be read": (lambda ws: audit(ws, groups=[{}]), SEX, "undefined", "cannot be read"),
     "audit leaves out large groups": (lambda ws: audit(ws, min_group=500), SEX, "missing", "fewer than 500 rows"),
     "metric too low": (lambda ws: evaluation(ws, 0.79), METRIC, "fail", "0.79"),
     "newest counts, not best": (lambda ws: (evaluation(ws, 0.99), evaluation(ws, 0.5)), METRIC, "fail", "0.5"),
@@ -177,6 +208,18 @@ def test_a_gate_fails_closed(desk, case: str) -> None:
     if verdict in ("missing", "other digest", "undefined") and row != CONTRACT:
         assert found.todo.startswith("aiplat ") and "credit/3" in found.todo
     assert says in str(decision)
+
+
+def test_a_gate_may_name_the_reference(tmp_path: Path) -> None:
+    ws = workspace.create(
+        tmp_path, user="ana", roles={"risk": "rosa"}, gates={"production": GATE | {"reference": "sex=m"}}
+    )
+    with ledger.change(ws, "train", "run:4f1c") as change:
+        change.outcome |= {"run": "4f1c", "model_digest": MODEL, "data_digest": TRAIN, "test_digest": TEST}
+    everything(ws)
+    assert gates.decide(ws, VERSION, "production", run=RUN).findings[SEX].verdict == "missing"
+    audit(ws, reference={"sex": "m"})
+    assert gates.decide(ws, VERSION, "production", run=RUN).holds
 
 
 def test_an_interval_within_the_bound_passes(desk) -> None:

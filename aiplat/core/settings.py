@@ -30,7 +30,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "user": ("", "who is acting; empty: the name that the operating system or JupyterHub knows"),
     "experiment": ("", "name of the MLflow experiment; empty: the name of this folder"),
 }
-GATE_KEYS = ("metrics", "fairness", "contract", "approvals", "max_age", "min_group", "insufficient")
+GATE_KEYS = ("metrics", "fairness", "contract", "approvals", "max_age", "min_group", "reference", "insufficient")
 
 # %% ../../nbs/core/settings.ipynb #da46838a
 @dataclass(frozen=True)
@@ -283,6 +283,7 @@ def settings_text(
             "# contract  = pass",
             "approvals = 1 by risk        ; never the person who trained it",
             "max_age   = 30d",
+            "# reference = sex=male, age_group=40-59   ; whom an audit compares with; default: the largest group",
             "# who may accept, by approving, a disparity that the data cannot decide",
             "# insufficient = risk",
         ]

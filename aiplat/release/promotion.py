@@ -17,7 +17,8 @@ from ..core.refs import check_model_file, find_model, find_run
 from ..core.show import Block, Facts, Result, Text
 from ..core.workspace import Locked, Workspace, workspace
 from .aliases import PATIENCE, busy, close, history, holder, moved_meanwhile, settle, subject
-from .gates import Case, Decision, approvals, command, decide, objection
+from .approvals import approvals, objection
+from .gates import Case, Decision, command, decide
 from .rules import read_gate
 from .versions import ANCHOR
 

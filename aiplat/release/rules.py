@@ -7,12 +7,13 @@ __all__ = ['MIN_GROUP', 'Gate', 'parse_approvals', 'parse_age', 'parse_count', '
 
 # %% ../../nbs/release/rules.ipynb #13eece5f
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ..core.errors import UserError, nearest
 from ..core.settings import GATE_KEYS, Settings
-from ..trust.bounds import Complain, Rule, parse_fairness, parse_metrics, split
+from ..trust.bounds import Complain, Rule, parse_fairness, parse_metrics, parse_reference, split
 
 # %% ../../nbs/release/rules.ipynb #36e2f91f
 MIN_GROUP = 30  # what `audit` does when it is not told otherwise
@@ -32,6 +33,8 @@ class Gate:
         Evidence older than this is stale; ``None``: it never is.
     min_group
         An audit may leave out groups of fewer rows than this, and no larger ones.
+    reference
+        Column to the group that audits must compare with; others with the largest.
     insufficient
         The role whose approval lets pass what the data cannot decide; empty: nobody's does.
     """
@@ -41,6 +44,7 @@ class Gate:
     max_age: timedelta | None = None
     min_group: int = MIN_GROUP
     insufficient: str = ""
+    reference: Mapping[str, str] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[Rule]:
         """The rules of one kind."""
@@ -162,4 +166,5 @@ def read_gate(settings: Settings, alias: str) -> Gate:
         parse_age(age, complain("max_age")) if age else None,
         parse_count(count, complain("min_group")) if count else MIN_GROUP,
         role,
+        parse_reference(text.get("reference", ""), complain("reference")),
     )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMPARISON', 'Complain', 'Rule', 'metric_names', 'criterion_names', 'split', 'unquote', 'comparison', 'parse_metrics',
-           'parse_fairness', 'parse_criteria']
+           'parse_fairness', 'parse_reference', 'parse_criteria']
 
 # %% ../../nbs/trust/bounds.ipynb #045e1782
 import math
@@ -165,6 +165,17 @@ def parse_fairness(text: str, complain: Complain, known: Iterable[str] | None = 
                 raise complain(f"'{group}' in '{piece}' names no column", f"write it as {example}")
             rules.append(replace(rule, by=columns))
     return rules
+
+
+def parse_reference(text: str, complain: Complain) -> dict[str, str]:
+    """Column to reference group of ``reference = sex=Male, race=White``."""
+    chosen = {}
+    for piece in split(text, ",;\n"):
+        column, sign, group = (unquote(part) for part in piece.partition("="))
+        if not sign or not group or not column:
+            raise complain(f"'{piece}' names no reference group", "write sex=Male, race=White")
+        chosen[column] = group
+    return chosen
 
 
 def parse_criteria(text: str, complain: Complain, known: Iterable[str] | None = None) -> list[Rule]:

@@ -149,7 +149,14 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and evidence."""
         ends = {"low": self.low, "high": self.high if math.isfinite(self.high) else None}
-        return {"group": self.group, "reference": self.reference, "rate": self.rate, "value": self.value, **ends, "n": self.n}
+        return {
+            "group": self.group,
+            "reference": self.reference,
+            "rate": self.rate,
+            "value": self.value,
+            **ends,
+            "n": self.n,
+        }
 
 # %% ../../nbs/trust/criteria.ipynb #f60c7fb4
 @dataclass(frozen=True)
@@ -254,7 +261,9 @@ def comparisons(
     """
     chosen = {rate: reference or max(found, key=lambda group: found[group].n) for rate, found in rates.items()}
     others = {rate: [group for group in found if group != chosen[rate]] for rate, found in rates.items()}
-    loads = [np.array([load(rates[rate][group], rates[rate][chosen[rate]], how) for group in others[rate]]) for rate in rates]
+    loads = [
+        np.array([load(rates[rate][group], rates[rate][chosen[rate]], how) for group in others[rate]]) for rate in rates
+    ]
     width = critical(loads, level)
     out = []
     for rate, found in rates.items():
@@ -356,7 +365,9 @@ def disparities(
     """
     out = {}
     for family, asked in ALL_FAMILIES.items():
-        used = {key: rates[key] for rate in asked.rates for key in rates if key == rate or key.startswith(f"{rate} of ")}
+        used = {
+            key: rates[key] for rate in asked.rates for key in rates if key == rate or key.startswith(f"{rate} of ")
+        }
         for how in ("difference", *(["ratio"] if asked.ratio else [])):
             if used:
                 out[f"{family}_{how}"] = disparity(names, used, how, min_group, reference=reference, level=level)

@@ -71,7 +71,9 @@ def verdict_lines(audit: Audit) -> list[Block]:
         if each.outcome not in ("", verdicts.PASS):
             out.append(Text(f"{WORDS[each.outcome]} where {each.where}", kinds[each.outcome]))
     if not audit.outcome and audit.verdicts:
-        failing = [f"{name} by {by}" for name, row in audit.verdicts.items() for by, v in row.items() if v.word == "fail"]
+        failing = [
+            f"{name} by {by}" for name, row in audit.verdicts.items() for by, v in row.items() if v.word == "fail"
+        ]
         if failing:
             more = f" and {len(failing) - 6} more" if len(failing) > 6 else ""
             out.append(Text(f"beyond customary bounds: {', '.join(failing[:6])}{more}", "warn"))
@@ -91,14 +93,21 @@ def notes(audit: Audit) -> list[Block]:
             out.append(Text(said, "warn"))
         for line in unknown:
             share = line.n / max(audit.rows, 1)
-            out.append(Text(f"{by}: {line.n:,} rows ({share:.1%}) have no value, and are the group '{line.group}'", "warn"))
+            out.append(
+                Text(f"{by}: {line.n:,} rows ({share:.1%}) have no value, and are the group '{line.group}'", "warn")
+            )
         if empty:
             more = f" and {len(empty) - 6} more" if len(empty) > 6 else ""
             out.append(Text(f"{by}: nobody is in {', '.join(empty[:6])}{more}", "dim"))
     return out
 
 # %% ../../nbs/trust/showing.ipynb #5ad632a9
-_TITLES = {"roc_auc": "Area under the ROC curve", "mae": "Mean absolute error", "rmse": "Root mean square error", "brier": "Brier score"}
+_TITLES = {
+    "roc_auc": "Area under the ROC curve",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean square error",
+    "brier": "Brier score",
+}
 _MOST_DRAWN = 40
 
 
