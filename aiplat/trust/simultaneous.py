@@ -62,7 +62,7 @@ def _ratio_of_nothing(one: NDArray[np.float64], two: NDArray[np.float64], wide: 
     return value, float(under / over) if over else 0.0, float(top / bottom) if bottom > 0 else math.inf
 
 # %% ../../nbs/trust/simultaneous.ipynb #cce13999
-_GRID = np.linspace(-8.5, 8.5, 681)
+_GRID = np.linspace(-6.5, 6.5, 209)  # beyond it lies 1e-10
 _MASS = np.exp(-(_GRID**2) / 2) / np.sqrt(2 * np.pi) * (_GRID[1] - _GRID[0])
 
 
@@ -106,9 +106,12 @@ def critical(loads: Sequence[NDArray[np.float64]], level: float = 0.95) -> float
     low, high = z(level), z(1 - (1 - level) / max(count, 1)) + 1e-9  # one comparison; Bonferroni
     if count < 2:
         return low
-    while high - low > 1e-5:
-        middle = (low + high) / 2
-        low, high = (middle, high) if coverage(middle, loads) < level else (low, middle)
+    at_low, at_high = coverage(low, loads) - level, coverage(high, loads) - level
+    while high - low > 1e-4 and at_low < 0 < at_high:
+        middle = low - at_low * (high - low) / (at_high - at_low)  # nearly straight, so a few steps do
+        middle = min(max(middle, low + (high - low) / 50), high - (high - low) / 50)
+        found = coverage(middle, loads) - level
+        low, high, at_low, at_high = (middle, high, found, at_high) if found < 0 else (low, middle, at_low, found)
     return high
 
 # %% ../../nbs/trust/simultaneous.ipynb #5af473d1
