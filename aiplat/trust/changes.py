@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt
-from .counts import RATES, Grouped, parts
+from .counts import Grouped, parts
 from .encode import codes_of, columns_of
 from .metrics import Outcome
 
