@@ -20,15 +20,13 @@ from .trials import Rows, judge_fold
 from ..trust import counts
 from ..trust.bounds import Rule, parse_criteria
 from ..trust.counts import Grouped
-from ..trust.criteria import disparities
+from ..trust.criteria import ALL_FAMILIES, disparities, disparity
 from ..trust.encode import codes_of, columns_of
 from ..trust.metrics import Outcome
 from ..trust.metrics import metric as find_metric
-from ..trust.rates import ERROR_SUMS, class_rates, error_rates, error_sums
+from ..trust.rates import class_rates, error_rates, error_sums
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from aiplat.training.problem import Problem
 
 # %% ../../nbs/training/fair.ipynb #6df5b10c
@@ -150,7 +148,10 @@ class Demand:
         for tables in zip(*folds, strict=True):
             table = replace(tables[0], cells=np.sum([each.cells for each in tables], axis=0))
             rates = error_rates(table) if self.task == "regression" else class_rates(table, self.classes)
-            one = disparities(table.levels[0], rates)[self.rule.name]
+            family, _, how = self.rule.name.rpartition("_")
+            asked = ALL_FAMILIES[family].rates
+            used = {rate: each for rate, each in rates.items() if rate.partition(" of ")[0] in asked}
+            one = disparity(table.levels[0], used, how, 30)
             found.append(Gap(one.value, table.by[0], tuple(one.groups), one.undefined))
         worst = next((gap for gap in found if gap.value is None), None)
         return worst or min(found, key=lambda gap: self.sign * (gap.value or 0.0))

@@ -74,6 +74,8 @@ class Board:
         What is going on, when it is not trials.
     criterion
         What a fair search looks at besides; empty in any other.
+    unit
+        What is counted.
     """
 
     metric: str
@@ -85,10 +87,11 @@ class Board:
     cpu_seconds: float = 0.0
     note: str = ""
     criterion: str = ""
+    unit: str = "trial"
 
     def headline(self) -> str:
         """Everything in one line."""
-        trials = "trial" if (self.total or self.done) == 1 else "trials"
+        trials = self.unit if (self.total or self.done) == 1 else f"{self.unit}s"
         parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {trials}"]
         if self.rows and self.rows[0].score is not None:
             best = self.rows[0]

@@ -53,7 +53,7 @@ class FairSampler(Sampler):
                 seed=seed, multivariate=True, group=True, constant_liar=True,
                 n_startup_trials=max(8, 2 * len(candidates)), constraints_func=lambda t: (t.user_attrs.get("short", 0.0),),
             )  # fmt: skip
-        ways = ["maximize" if way > 0 else "minimize" for way in (sign, demand.sign)]
+        ways: list[Any] = ["maximize" if way > 0 else "minimize" for way in (sign, demand.sign)]
         self.study = optuna.create_study(sampler=tpe, directions=ways)
 
     def tell(self, trial: Trial) -> None:

@@ -6,6 +6,7 @@
 __all__ = ['TRIALS', 'PATIENCE', 'baseline', 'first_look', 'board_of', 'line', 'Search', 'carry_out', 'all_failed', 'train']
 
 # %% ../../nbs/training/search.ipynb #f596ab1d
+import json
 import time
 import uuid
 from contextlib import suppress
@@ -346,8 +347,8 @@ def train(
     asked = demand(rule, by or [], problem) if rule else None
     own = own_model(*made, problem, ws.settings.trusted_types) if made else None
     schedule, limit = _plan(problem, own, candidates, trials, clock[1], seed, asked)
-    about = {"seed": seed, "name": name, "cell": cell, "data": describe_source(data)}
-    about |= {"tags": {"aiplat.fair": asked.text}} if asked else {}
+    about: dict[str, Any] = {"seed": seed, "name": name, "cell": cell, "data": describe_source(data)}
+    about["tags"] = {"aiplat.fair": asked.rule.text, "aiplat.by": json.dumps(list(asked.by))} if asked else {}
     notes = [str(frame.attrs["synthetic"])] if "synthetic" in frame.attrs else []
     return _searched(ws, problem, schedule, own, about, notes, (clock[0], limit))
 
