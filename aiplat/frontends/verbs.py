@@ -113,6 +113,12 @@ VERBS: tuple[Verb, ...] = (
         "Judge",
     ),
     Verb(
+        "explain",
+        "trust.explain:explain",
+        "Explain a model: what it leans on, for whom, and why cases were denied",
+        "Judge",
+    ),
+    Verb(
         "card",
         "trust.cards:card",
         "Write the model card: what a model is for, how good and how fair it is, who let it in",

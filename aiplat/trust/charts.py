@@ -100,7 +100,7 @@ def axis(
     values = [v for v in [*(m.value for m in measures), *more] if v is not None and math.isfinite(v)] or [0.0, 1.0]
     ends = [v for m in measures for v in (m.low, m.high) if v is not None and math.isfinite(v)]
     low, high = min(values), max(values)
-    room = max(1.2 * (high - low), 0.1 * max(abs(low), abs(high)), 1e-9)
+    room = max(1.8 * (high - low), 0.1 * max(abs(low), abs(high)), 1e-9)
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     edge = 0.03 * (high - low) or 1e-9
     start, stop = (
