@@ -163,7 +163,8 @@ def audit_predictions(
     names = columns_of(by, [str(name) for name in frame.columns])
     said = outcome(y_true, y_pred, scores, task=task, positive=positive if task == "binary" else None)
     chosen = "" if positive is None else str(positive)
-    ask = Ask(names, chosen, min_group, bins, reference, level, policy_from(criteria) if criteria else [])
+    policy = policy_from(criteria) if criteria else []
+    ask = Ask(names, chosen, min_group, bins, reference, level, policy, strict=bool(criteria))
     return _audited(frame, said, ask, run="", target="", data="given predictions", data_digest="")
 
 
