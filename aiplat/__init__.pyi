@@ -11,6 +11,7 @@ from aiplat.training.runs import compare as compare
 from aiplat.training.mitigate import mitigate as mitigate
 from aiplat.trust.evaluate import evaluate as evaluate
 from aiplat.trust.audit import audit as audit
+from aiplat.frontends.explore import explore as explore
 from aiplat.trust.explain import explain as explain
 from aiplat.trust.cards import card as card
 from aiplat.release.registry import register as register

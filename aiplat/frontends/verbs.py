@@ -113,6 +113,12 @@ VERBS: tuple[Verb, ...] = (
         "Judge",
     ),
     Verb(
+        "explore",
+        "frontends.explore:explore",
+        "Explore an audit: every threshold, every group, every criterion",
+        "Judge",
+    ),
+    Verb(
         "explain",
         "trust.explain:explain",
         "Explain a model: what it leans on, for whom, and why cases were denied",
