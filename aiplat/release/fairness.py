@@ -17,7 +17,7 @@ from .decision import Case, Finding, command, figure
 from .figures import absent, compare
 from ..trust.bounds import Rule
 from ..trust.criteria import restored
-from ..trust.findings import reference_of
+from ..trust.policy import reference_of
 from ..trust.intervals import Measure
 from ..trust.verdicts import FAIL, INSUFFICIENT, Verdict, verdict
 
@@ -90,7 +90,7 @@ def undecided(case: Case, rule: Rule, found: Finding, said: Verdict) -> Finding:
         todo += f"; or let somebody of {role} accept it: {approve} '…'"
     return replace(found, verdict=INSUFFICIENT, todo=todo)
 
-# %% ../../nbs/release/fairness.ipynb #6bbfb645
+
 def judge_fairness(case: Case, rule: Rule) -> Finding:
     """A criterion by one attribute against its bound, on the newest audit of the held-out rows that has the attribute."""
     todo = command("audit", case.model, "--by", case.columns(rule))

@@ -19,10 +19,10 @@ from .bounds import Rule
 from .encode import columns_of
 from .evaluate import bench
 from .findings import Audit as Audit
-from .findings import policy_from, policy_of, reference_in, references
 from .findings import restore as restore
 from .groups import MIN_GROUP, GroupLine, all_disparities, group_lines
 from .metrics import Outcome, outcome
+from .policy import policy_from, policy_of, reference_in, references
 from .showing import criteria_table as criteria_table  # one door for cards and reports
 from .showing import family_blocks as family_blocks
 from .showing import notes as notes
