@@ -183,7 +183,10 @@ def _f1(t: Tally) -> list[Measure]:
     lacking = "no row is positive, and none was predicted to be"
     found = intervals.shares(*sums[0], lacking, effective=_effective(sums), rows=sums[-1][1])
     ends = [[2 * x / (1 + x) for x in (j.value or 0.0, j.low or 0.0, j.high or 0.0)] for j in found]
-    return [j if j.value is None else Measure(*end, n=j.n) for j, end in zip(found, ends, strict=True)]
+    return [
+        j if j.value is None else Measure(value, low, high, j.n)
+        for j, (value, low, high) in zip(found, ends, strict=True)
+    ]
 
 # %% ../../nbs/trust/rates.ipynb #4ee1424b
 def rates_of(t: Tally) -> Rates:

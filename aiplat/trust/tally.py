@@ -126,7 +126,7 @@ class Tally:
         ValueError
             When the two are about different tasks, classes or columns.
         """
-        about = ("task", "classes", "weighted", "quantities", "by")
+        about = ("task", "classes", "weighted", "by")
         if differ := [name for name in about if getattr(self, name) != getattr(other, name)]:
             raise ValueError(f"two tallies with different {differ[0]} cannot be added")
         cells = self.cells + other.cells
@@ -139,10 +139,11 @@ class Tally:
             counted=counted,
             squares=_plus(self.squares, other.squares),
             sums=_plus(self.sums, other.sums),
+            quantities=self.quantities if self.quantities == other.quantities else (),
         )
         return _with_histograms(found, self, other)
 
-
+# %% ../../nbs/trust/tally.ipynb #5e2d1972
 def _plus(one: Grouped | None, other: Grouped | None) -> Grouped | None:
     return None if one is None or other is None else one + other
 
@@ -241,7 +242,7 @@ def tally_codes(
     bins
         The bins of the scores. Default: chosen by the scores.
     """
-    by, levels = tuple(by), tuple(tuple(level) for level in levels)
+    names, said_levels = tuple(by), tuple(tuple(level) for level in levels)
     shape, rows = tuple(len(level) for level in levels), len(said.truth)
     w = None if weights is None else checked_weights(weights, rows)
     kinds: list[NDArray[Any] | None] = [None] if w is None else [None, w, w**2]
@@ -256,7 +257,7 @@ def tally_codes(
     if size > 2 and positive:
         code = said.classes.index(positive)
         parts, classes = [one_vs_rest(part, code) for part in parts], ("the rest", positive)
-    counted, *weighed = [Grouped(by, levels, part) for part in parts]
+    counted, *weighed = [Grouped(names, said_levels, part) for part in parts]
     found = Tally(
         task=said.task,
         classes=classes,
@@ -269,7 +270,9 @@ def tally_codes(
     )
     if said.task == "regression":
         summed = _summed(shape, codes, (said.predicted, said.truth), _errors, w)
-        return replace(found, quantities=OF_ERRORS, sums=Grouped(by, levels, summed), unscored="numbers have no scores")
+        return replace(
+            found, quantities=OF_ERRORS, sums=Grouped(names, said_levels, summed), unscored="numbers have no scores"
+        )
     return _scored(found, codes, said, code, w, bins)
 
 
