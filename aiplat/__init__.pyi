@@ -14,6 +14,7 @@ from aiplat.trust.audit import audit as audit
 from aiplat.frontends.explore import explore as explore
 from aiplat.trust.explain import explain as explain
 from aiplat.trust.cards import card as card
+from aiplat.trust.reports import report as report
 from aiplat.release.registry import register as register
 from aiplat.release.registry import models as models
 from aiplat.release.registry import gate as gate

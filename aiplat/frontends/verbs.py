@@ -130,6 +130,12 @@ VERBS: tuple[Verb, ...] = (
         "Write the model card: what a model is for, how good and how fair it is, who let it in",
         "Judge",
     ),
+    Verb(
+        "report",
+        "trust.reports:report",
+        "Write a report for people outside, sealed in the ledger: audit, law144 or annex-iv",
+        "Judge",
+    ),
     Verb("register", "release.registry:register", "Register a model", "Release"),
     Verb("models", "release.registry:models", "List the registered models", "Release"),
     Verb("gate", "release.registry:gate", "Ask the gate", "Release"),
