@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'NAME', 'ANCHOR', 'check_name', 'Registration', 'check_run', 'find_versions', 'existing', 'adopt',
-           'make_version', 'register']
+           'make_version', 'card_for', 'register']
 
 # %% ../../nbs/release/versions.ipynb #9dacdd12
 import re
@@ -15,7 +15,7 @@ from ..core import ledger
 from ..core.errors import UsageError, UserError
 from ..core.ledger import Entry
 from ..core.records import Run
-from ..core.refs import check_model_file, find_run
+from ..core.refs import check_model_file, find_model, find_run
 from ..core.show import Block, Facts, Result, Text
 from ..core.workspace import Locked, Workspace, workspace
 from .decision import command
@@ -69,6 +69,8 @@ class Registration(Result):
         Whether it was made now; false when the same run had this name already.
     next
         What one would do with it next.
+    card
+        Where its model card lies; or why there is none.
     """
 
     model: str
@@ -76,6 +78,7 @@ class Registration(Result):
     model_digest: str
     made: bool
     next: str
+    card: str = ""
 
     def blocks(self) -> list[Block]:
         said = (
@@ -83,7 +86,8 @@ class Registration(Result):
             if self.made
             else f"run {self.run[:8]} is {self.model} already; nothing was changed"
         )
-        return [Text(said, "good"), Facts({"model digest": self.model_digest[:12], "next": self.next})]
+        facts = {"model digest": self.model_digest[:12]} | ({"model card": self.card} if self.card else {})
+        return [Text(said, "good"), Facts(facts | {"next": self.next})]
 
 
 def check_run(run: Run) -> None:
@@ -154,10 +158,28 @@ def make_version(ws: Workspace, name: str, run: Run, intent: Entry) -> int:
     return int(made.version)
 
 # %% ../../nbs/release/versions.ipynb #465095bf
+def card_for(ws: Workspace, name: str, version: int) -> str:
+    """Where the card of a version lies in the registry: it is made when there is none yet. Else why there is none.
+
+    The version exists already when this is called, and stays when the card cannot be written.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from aiplat.trust.cards import TAG, card_of
+
+    try:
+        found = find_model(ws, f"{name}/{version}")
+        return found.tags.get(TAG) or card_of(ws, found).attached
+    except (UserError, MlflowException, OSError) as problem:
+        said = problem.what if isinstance(problem, UserError) else (str(problem).splitlines() or ["no reason given"])[0]
+        return f"not written ({said}): {command('card', f'{name}/{version}')}"
+
+
 def register(ref: str, name: str) -> Registration:
     """Register a model.
 
-    The same run under the same name again is the same version: nothing is made twice.
+    The same run under the same name again is the same version: nothing is made twice. A new version gets its model card, which the
+    registry keeps with it.
 
     Parameters
     ----------
@@ -205,4 +227,4 @@ def register(ref: str, name: str) -> Registration:
         if gates
         else "add a [gate:production] to settings.ini, then promote"
     )
-    return Registration(f"{name}/{version}", run.id, run.model_digest, made, todo)
+    return Registration(f"{name}/{version}", run.id, run.model_digest, made, todo, card_for(ws, name, version))

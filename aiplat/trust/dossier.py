@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['ALWAYS', 'Records', 'records', 'notes_blocks', 'needs_sensitive', 'sensitive_warning', 'model_section', 'cite',
-           'rows_of', 'newest_evaluations', 'evaluation_blocks', 'quality_section', 'newest_audits', 'restored',
-           'fairness_section', 'explanation_section', 'history_section', 'limits_section']
+           'rows_of', 'about_run', 'run_of', 'newest_evaluations', 'evaluation_blocks', 'quality_section',
+           'newest_audits', 'restored', 'fairness_section', 'explanation_section', 'history_section', 'limits_section']
 
 # %% ../../nbs/trust/dossier.ipynb #a6370114
 import importlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ..core import evidence, ledger
@@ -194,6 +196,28 @@ def rows_of(run: Run, item: Evidence) -> str:
     if item.data_digest == run.data_digest:
         return "the rows that it was trained on"
     return f"other rows ({item.data_digest[:12]})"
+
+
+def about_run(run: Run) -> dict[str, str]:
+    """As much of a run as a report must hold to show figures again."""
+    return {"run": run.id, "target": run.target, "task": run.task, "positive": run.positive}
+
+
+def run_of(about: Mapping[str, str]) -> Run:
+    """The run of which `about_run` told, with nothing else in it."""
+    texts = ("name", "kind", "status", "user", "data_digest", "test_digest", "model_digest", "model_uri", "parent")
+    blank: dict[str, Any] = dict.fromkeys(texts, "")
+    known = {"id": about["run"], **{name: about[name] for name in ("target", "task", "positive")}}
+    return Run(
+        started=datetime.fromtimestamp(0, UTC),
+        duration=None,
+        features=(),
+        metrics={},
+        params={},
+        tags={},
+        **known,
+        **blank,
+    )
 
 
 def newest_evaluations(r: Records) -> list[tuple[Evidence, Evaluation]]:

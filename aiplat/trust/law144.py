@@ -24,7 +24,7 @@ from .evaluate import bench
 from .impact import LEAST, UNKNOWN, above_median, categories, decisions, scores_of, tables
 from .pages import Section
 from .sealed import Draft, entries_of
-from .statements import Statements
+from .statements import Statements, signatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,8 +238,7 @@ def sections(record: Mapping[str, Any]) -> list[Section]:
         ("What this report does not cover", [Text(f"• {text}") for text in record["limits"]]),
     ]
     if said.get("responsible"):
-        rows = [[p["name"], p["role"], p["date"], ""] for p in said["responsible"]]
-        out.append(("Signatures", [Table(["name", "role", "date", "signature"], rows)]))
+        out.append(("Signatures", signatures(said)))
     return out
 
 
