@@ -13,8 +13,10 @@ from typing import Any
 from ..core.records import Run
 from ..core.refs import find_run
 from ..core.show import Block, Code, Heading, Kind, Line, Result, Table, Text
-from ..core.workspace import workspace
+from ..core.workspace import Workspace, workspace
+from ..data.sources import Data
 from .history import facts, interval, measures_of, packages, summary, told
+from ..trust.changes import Changes, compare_outcomes
 from ..trust.intervals import Measure
 
 # %% ../../nbs/training/comparison.ipynb #d7322b10
@@ -37,6 +39,8 @@ class Comparison(Result):
         Columns that only ``a`` or only ``b`` used.
     code
         The difference of their cells; empty when there is none.
+    fairness
+        Whose gaps became smaller and whose larger from ``a`` to ``b``, when groups were named.
     """
 
     a: Run
@@ -46,6 +50,7 @@ class Comparison(Result):
     versions: dict[str, tuple[str | None, str | None]]
     features: tuple[list[str], list[str]]
     code: str
+    fairness: Changes | None = None
 
     @property
     def same_rows(self) -> bool:
@@ -75,6 +80,7 @@ class Comparison(Result):
             "only_a": self.features[0],
             "only_b": self.features[1],
             "code": self.code,
+            "fairness": self.fairness and self.fairness.to_dict(),
         }
 
 # %% ../../nbs/training/comparison.ipynb #ad7ef470
@@ -130,7 +136,7 @@ def comparison_blocks(two: Comparison) -> list[Block]:
             shown.append(Text(f"only {run.id[:8]} uses {', '.join(extra)}"))
     if two.code:
         shown += [Heading("The cells", 3), Code(two.code, "diff")]
-    return shown
+    return shown + (two.fairness.blocks() if two.fairness else [])
 
 
 def metric_table(two: Comparison) -> Table:
@@ -146,10 +152,11 @@ def metric_table(two: Comparison) -> Table:
     return Table(columns, rows, title="Metrics with 95 % intervals", kinds=kinds)
 
 # %% ../../nbs/training/comparison.ipynb #39f32990
-def compare(a: str, b: str) -> Comparison:
+def compare(a: str, b: str, *, by: list[str] | None = None, data: Data = None, bins: int | None = None) -> Comparison:
     """Put two runs side by side.
 
-    Shows parameters, metrics with intervals, data, versions and code where they differ.
+    Shows parameters, metrics with intervals, data, versions and code where they differ. With groups, both models judge the
+    same rows, and whose gap to the reference group changes is told with paired intervals.
 
     Parameters
     ----------
@@ -157,6 +164,17 @@ def compare(a: str, b: str) -> Comparison:
         A run (id, unique prefix or ``last``) or a model (``name``, ``name/3``, ``name@production``).
     b
         Another run or model.
+    by
+        Columns to make groups by, such as ``sex,race``: what changes for whom from the first model to the second.
+    data
+        Rows on which both are judged for that. Default: the held-out rows of the second.
+    bins
+        Cut numbers with many values into so many groups.
+
+    Raises
+    ------
+    UserError
+        When there is no such run, or the two models cannot judge the same rows.
     """
     ws = workspace()
     one, other = find_run(ws, a), find_run(ws, b)
@@ -174,7 +192,23 @@ def compare(a: str, b: str) -> Comparison:
             sorted(set(other.features) - set(one.features)),
         ),
         code="\n".join(diff),
+        fairness=_fairness(ws, a, b, by, data, bins) if by else None,
     )
+
+
+def _fairness(ws: Workspace, a: str, b: str, by: list[str], data: Any, bins: int | None) -> Changes:
+    """What changes for whom, both models on the rows that the second was held out from."""
+    from aiplat.trust.evaluate import bench
+    from aiplat.trust.policy import reference_in
+
+    second = bench(ws, b, data)
+    first = bench(ws, a, second.frame)
+    names = (f"run {first.run.id[:8]}", f"run {second.run.id[:8]}")
+    seen = "" if first.run.test_digest == second.data_digest else f", which {names[0]} may have learned from"
+    return compare_outcomes(
+        second.frame, first.outcome, second.outcome, by=by, names=names, data=second.data + seen, bins=bins,
+        reference=reference_in(ws.settings.gates),
+    )  # fmt: skip
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:

@@ -18,6 +18,7 @@ from ..core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt
 from .counts import Grouped, parts
 from .encode import codes_of, columns_of
 from .metrics import Outcome
+from .policy import reference_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,7 +281,7 @@ def compare_outcomes(
     bins
         Cut numbers into so many groups.
     reference
-        Grouping to reference group. Default: the largest.
+        Column to reference group. Default: the largest.
     min_group
         The smallest denominator that is compared.
     """
@@ -290,7 +291,7 @@ def compare_outcomes(
     flips: dict[str, dict[str, tuple[float, float]]] = {}
     for grouping in [(name,) for name in columns] + ([tuple(columns)] if len(columns) > 1 else []):
         part, key = table.over(*grouping), " & ".join(grouping)
-        rows += changes(part, reference=(reference or {}).get(key), min_group=min_group)
+        rows += changes(part, reference=reference_of(reference or {}, key) or None, min_group=min_group)
         counted = part.flat.sum(axis=1)
         flips[key] = {
             " & ".join(group): (cell[1, 0] / cell.sum(), cell[0, 1] / cell.sum())
