@@ -271,7 +271,7 @@ def _way(method: str, constraint: str | None, objective: str, ratio: float) -> W
         raise UsageError(said, "choose --method threshold_optimizer or exponentiated_gradient")
     return way
 
-
+# %% ../../nbs/training/mitigate.ipynb #b9d47db5
 def _one(ws: Workspace, material: Material, way: Way, name: str | None, began: float) -> Mitigation:
     """One way, in this process."""
     from aiplat.trust.evaluate import outcome_of

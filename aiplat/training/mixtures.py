@@ -144,8 +144,9 @@ def solve_mixture(
         "equal_opportunity": reductions.TruePositiveRateParity,
         "equalized_odds": reductions.EqualizedOdds,
     }
-    asked = {"difference_bound": bound} if ratio >= 1 else {"ratio_bound": ratio, "ratio_bound_slack": bound}
-    moment = kinds[constraint](**asked)
+    # rates within [r P, P / r] of everybody's rate P are within r² of each other; slack would be taken from small rates
+    asked = {"difference_bound": bound} if ratio >= 1 else {"ratio_bound": ratio**0.5}
+    moment, bound = kinds[constraint](**asked), bound if ratio >= 1 else bound / 10
     with quietly():
         search = reductions.ExponentiatedGradient(Indexed(), moment, eps=bound, max_iter=iterations)
         return search.fit(np.arange(len(y))[:, None], y, sensitive_features=groups)
@@ -171,7 +172,7 @@ class RandomizedClassifier(Drawn):
     seed
         Of the draws.
     ratio
-        Below 1: the ratio between groups that is enough, with ``bound`` as slack.
+        Below 1: the ratio between groups that is enough, in training and but for a tenth of ``bound``.
 
     Attributes
     ----------
