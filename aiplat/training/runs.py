@@ -359,24 +359,26 @@ def finish(
 ) -> Logged:
     """Do what `RunLog.finish` says."""
     from aiplat.data import snapshots
-    from aiplat.trust.evaluate import record_evaluation, score_model
+    from aiplat.trust.evaluate import curve_points, outcome_of, record_evaluation
+    from aiplat.trust.metrics import measure
 
     ws = log.ws
     frozen = freeze(estimator, ws.settings.trusted_types)
     model = thaw(frozen)
     data_digest, test_digest = snapshots.save(ws, train), snapshots.save(ws, test)
-    measures = score_model(model, test[log.inputs], test[log.target], task=log.task, positive=log.positive)
+    said = outcome_of(model, test[log.inputs], test[log.target], task=log.task, positive=log.positive)
+    measures = measure(said)
     example = train[log.inputs].head(10_000)
     uri, digest = save_model(ws, log.id, frozen, example, predictions=model.predict(example.head(20)))
     log.log_trials(trials)
     marks = {"model_digest": digest, "model_uri": uri, "data_digest": data_digest, "test_digest": test_digest}
-    numbers = [(name, measure.value, 0) for name, measure in measures.items()]
+    numbers = [(name, m.value, 0) for name, m in measures.items()]
     numbers += [(name, value, 0) for name, value in metrics.items()]
     marks = {f"aiplat.{name}": value for name, value in marks.items()} | {
         name: value for name, value in tags.items() if value
     }
     log_batches(ws, log.id, params=params, metrics=numbers, tags=marks)
-    evidence = record_evaluation(ws, f"run:{log.id}", digest, test_digest, measures)
+    evidence = record_evaluation(ws, f"run:{log.id}", digest, test_digest, measures, curve_points(said))
     log.change.outcome |= {
         "run": log.id,
         "model_digest": digest,
