@@ -11,5 +11,7 @@ BENCHMARKS = {
     "log_a_run": "benchmarks.listing:log_a_run",
     "list_10k_runs": "benchmarks.listing:list_10k_runs",
     "gate_decision": "benchmarks.gate:gate_decision",
+    "explain_1000_rows": "benchmarks.explain:explain_1000_rows",
+    "explain_forest_vs_shap": "benchmarks.explain:explain_forest_vs_shap",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }

@@ -79,17 +79,30 @@ def _leans(m: Mapping[str, Any]) -> dict[str, list[Lean]]:
     return found
 
 
-def _gap_table(leans: Sequence[Lean], reference: Lean, scale: str, names: Sequence[str]) -> Table:
+def _gap_blocks(leans: Sequence[Lean], reference: Lean, scale: str, most: int) -> list[Block]:
+    """The difference between groups, the columns that make most of it first."""
     others = [one for one in leans if one.gap][:8]
+    if not others:
+        return []
+    size = {name: max(abs(one.gap[name].value or 0.0) for one in others) for name in others[0].gap}
+    names = sorted(size, key=lambda name: -size[name])[:most]
+    whole = [one.margin - reference.margin for one in others]
     rows: list[list[Any]] = [[name, *(_signed(one.gap.get(name)) for one in others)] for name in names]
-    rest = [
-        (one.margin - reference.margin) - sum(one.gap[n].value or 0 for n in names if n in one.gap) for one in others
-    ]
+    rest = [w - sum(one.gap[name].value or 0 for name in names) for w, one in zip(whole, others, strict=True)]
     if any(abs(value) > 1e-9 for value in rest):
         rows.append(["all other columns", *(f"{value:+.3f}" for value in rest)])
-    rows.append(["together", *(f"{one.margin - reference.margin:+.3f}" for one in others)])
+    rows.append(["together", *(f"{value:+.3f}" for value in whole)])
     title = f"Where the difference to {reference.group} comes from, mean {scale}"
-    return Table(["column", *(f"{one.group} (n {one.n:,})" for one in others)], rows, title=title)
+    out: list[Block] = []
+    if len(others) == 1:
+        drawn = bars(
+            [Bar(name, others[0].gap[name]) for name in names],
+            title=f"{others[0].group} less {reference.group}, {scale}",
+            signed=True,
+        )
+        told = ", ".join(f"{name} {others[0].gap[name].value or 0:+.3f}" for name in names)
+        out.append(Svg(drawn, f"{others[0].group} less {reference.group}: {whole[0]:+.3f} {scale}, of which {told}"))
+    return [*out, Table(["column", *(f"{one.group} (n {one.n:,})" for one in others)], rows, title=title)]
 
 
 def _signed(m: Measure | None) -> str:
@@ -119,8 +132,7 @@ def group_blocks(m: Mapping[str, Any], most: int = 8) -> list[Block]:
             f"{one.group}: " + ", ".join(f"{n} {fmt(one.strength[n].value)}" for n in names[:4]) for one in leans[:8]
         )
         out.append(Svg(picture, f"How much the model leans on the strongest columns, by {by}: {told}"))
-        if any(one.gap for one in leans):
-            out.append(_gap_table(leans, reference, m["scale"], names))
+        out += _gap_blocks(leans, reference, m["scale"], most)
     return out
 
 # %% ../../nbs/trust/explanations.ipynb #edc88bfe

@@ -195,6 +195,7 @@ def told_apart(leans: Sequence[Lean], most: int = 3) -> list[str]:
     if first is None or not others:
         return []
     q = intervals.z(1 - 0.05 / (len(others) * len(first.strength)))
+    total = sum(m.value or 0.0 for m in first.strength.values())
     found = []
     for one in others:
         for column, own in one.strength.items():
@@ -203,7 +204,7 @@ def told_apart(leans: Sequence[Lean], most: int = 3) -> list[str]:
                 continue
             a, b = float(own.value or 0), float(base.value or 0)
             error = (((a - (own.low or 0)) / intervals.z()) ** 2 + ((b - (base.low or 0)) / intervals.z()) ** 2) ** 0.5
-            if abs(a - b) > max(q * error, 0.1 * max(a, b)):
+            if abs(a - b) > max(q * error, 0.1 * max(a, b), 0.02 * total):
                 said = f"it leans {'more' if a > b else 'less'} on {column} for {one.group} than for {first.group}"
                 found.append((abs(a - b), f"{one.by}: {said} ({figure(a)} against {figure(b)})"))
     return [said for _, said in sorted(found, key=lambda each: -each[0])[:most]]
@@ -238,7 +239,7 @@ def bars(rows: Sequence[Bar], *, title: str, signed: bool = False) -> str:
         Whether figures carry a sign.
     """
     marks, low, high = _scale([row.measure for row in rows])
-    left, right, step, top = 180.0, 500.0, 22.0, 24.0
+    left, right, step, top = 200.0, 500.0, 22.0, 24.0
     bottom = top + step * len(rows)
 
     def x(value: float) -> float:
@@ -281,7 +282,7 @@ def marks_by_group(columns: Sequence[str], groups: Mapping[str, Mapping[str, Mea
     """
     shown = list(groups.items())[: len(STYLES)]
     ticked, low, high = _scale([found[column] for _, found in shown for column in columns if column in found])
-    left, right, top = 180.0, 500.0, 24.0
+    left, right, top = 200.0, 500.0, 24.0
     step = 14.0 + 7.0 * len(shown)
     bottom = top + step * len(columns)
 
