@@ -217,7 +217,7 @@ def with_levers(offered: Mapping[str, Candidate], names: Sequence[str]) -> dict[
     """The same candidates with levers in their spaces; what is tried first leaves the levers alone."""
     more, start = {name: LEVERS[name] for name in names}, {name: _AS_IT_IS[name] for name in names}
     return {
-        name: replace(one, space={**one.space, **more}, first={**one.first, **start}) for name, one in offered.items()
+        name: replace(one, space={**more, **one.space}, first={**start, **one.first}) for name, one in offered.items()
     }
 
 # %% ../../nbs/training/fair.ipynb #a1e372eb

@@ -196,7 +196,7 @@ def mitigate(
     ref: str = "last",
     *,
     by: list[str],
-    method: Method | Literal["all"] = "threshold_optimizer",
+    method: Literal["threshold_optimizer", "exponentiated_gradient", "reweighing", "all"] = "threshold_optimizer",
     constraint: Constraint | None = None,
     objective: Objective = "accuracy",
     ratio: float = 1.0,
