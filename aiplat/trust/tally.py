@@ -111,6 +111,11 @@ class Tally:
         """The same in other levels, which must hold all that have rows."""
         return self._each(lambda part: part.aligned(levels))
 
+    def renamed(self, levels: Sequence[Sequence[str]]) -> "Tally":
+        """The same with other names for the levels, place by place."""
+        names = tuple(tuple(each) for each in levels)
+        return self._each(lambda part: replace(part, levels=names))
+
     def _each(self, change: Any) -> "Tally":
         names = ("cells", "squares", "counted", "histogram", "histogram_squares", "sums")
         old = {name: getattr(self, name) for name in names}
