@@ -457,6 +457,17 @@ def test_thresholds_by_group_explain_the_score() -> None:
     assert all(reason.column != "sex" for case in shown.cases for reason in case.reasons)
 
 
+def test_a_threshold_is_opened() -> None:
+    from aiplat.training.mixtures import AtThreshold
+
+    frame, y = table("binary")
+    model = AtThreshold(candidate("lightgbm", "binary"), positive="yes", threshold=0.7).fit(frame[:TRAIN], y[:TRAIN])
+    given = subject(model=model)
+    shown = explained(given)
+    assert shown.exact and any("0.7" in note for note in shown.notes)
+    assert len(shown.cases) == (model.predict(given.X) == "no").sum()
+
+
 def test_mixtures_are_asked_from_outside() -> None:
     from sklearn.linear_model import LogisticRegression
 

@@ -118,12 +118,7 @@ VERBS: tuple[Verb, ...] = (
         "Explore an audit: every threshold, every group, every criterion",
         "Judge",
     ),
-    Verb(
-        "explain",
-        "trust.explain:explain",
-        "Explain a model: what it leans on, for whom, and why cases were denied",
-        "Judge",
-    ),
+    Verb("explain", "trust.explain:explain", "Explain a model: what moves it, for whom, and why it said no", "Judge"),
     Verb(
         "card",
         "trust.cards:card",

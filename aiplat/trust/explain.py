@@ -337,7 +337,7 @@ def explain(
     positive: str | None = None,
     bins: int | None = None,
 ) -> Explanation:
-    """Explain a model: what it leans on, for whom, and why cases were denied.
+    """Explain a model: what moves it, for whom, and why it said no.
 
     Exact SHAP values where the model allows, checked to add up; shuffled columns otherwise. Leaves figures, and no person's
     values, as evidence.

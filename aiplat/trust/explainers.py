@@ -100,6 +100,9 @@ def core_of(model: Any, columns: Sequence[str]) -> Core:
             by = ", ".join(model.by)
             notes.append(f"The score is explained. The decision also depends on thresholds of their own by {by}.")
             features, model = tuple(model.features), model.estimator_
+        elif ours and hasattr(model, "threshold") and hasattr(model, "estimator_"):
+            notes.append(f"The score is explained. The decision compares it with {model.threshold:.3g}.")
+            model = model.estimator_
         elif ours and hasattr(model, "estimators_") and hasattr(model, "weights_"):
             raise Inexact(f"the model is a mixture of {len(model.estimators_)} models, one of which is drawn")
         else:
