@@ -384,9 +384,15 @@ def explain(
     kept = columns_of(fixed, [*subject.X.columns, *fixed]) if fixed else []
     _check(subject, row, rows, reasons, kept)
     wanted, notes = _chosen(subject, positive)
-    result = explained(
-        replace(subject, positive=wanted), by=names, row=row, rows=rows, reasons=reasons, fixed=kept, bins=bins
-    )
+    try:
+        result = explained(
+            replace(subject, positive=wanted), by=names, row=row, rows=rows, reasons=reasons, fixed=kept, bins=bins
+        )
+    except (ValueError, TypeError) as problem:
+        first = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise UserError(
+            f"the model cannot answer these rows: {first}", "give data like that which it was trained on"
+        ) from problem
     result.run, result.data, result.data_digest, result.notes = run.id, said, data_digest, notes + result.notes
     left = evidence.record(
         ws, "explanation", subject=f"run:{run.id}", model_digest=model_digest, data_digest=data_digest,
