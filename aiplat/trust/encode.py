@@ -58,6 +58,45 @@ def _not_too_many(values: Any, count: Any, most: int) -> None:
         raise TooMany(seen)
 
 
+def _by_a_letter(array: Any) -> tuple[list[str], NDArray[Any]] | None:
+    """As :func:`_of_text`, in half the time, for long columns whose values differ in one letter; None for others.
+
+    Which values there are is guessed from a few thousand rows, which of them a row has is read off one byte of it, and the result is
+    proved by writing the column out again and comparing it with the original byte by byte.
+    """
+    import pyarrow as pa
+
+    rows = len(array)
+    if rows < _HEAD or (isinstance(array, pa.ChunkedArray) and array.num_chunks != 1):
+        return None
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    if array.offset or array.buffers()[2] is None:
+        return None
+    pieces = [array.slice(start, 2048) for start in (0, rows // 2, rows - 2048)]
+    values = pa.chunked_array(pieces).drop_null().unique().to_pylist()
+    texts = [value.encode() for value in values]
+    shortest = min(map(len, texts), default=0)
+    at = next((i for i in range(shortest) if len({text[i] for text in texts}) == len(texts)), None)
+    if at is None or len(texts) > 127:
+        return None
+    wide = np.int64 if pa.types.is_large_string(array.type) else np.int32
+    starts = np.frombuffer(array.buffers()[1], wide)[:rows]
+    lookup = np.full(256, 255, np.uint8)
+    lookup[[text[at] for text in texts]] = np.arange(len(texts))
+    letters: NDArray[np.uint8] = np.frombuffer(array.buffers()[2], np.uint8)[
+        np.minimum(starts + at, array.buffers()[2].size - 1)
+    ]
+    codes: NDArray[np.uint8] = lookup[letters]
+    absent = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    if absent is not None:
+        codes[absent] = len(texts)
+    if codes.max() > len(texts) or (absent is None and codes.max() == len(texts)):
+        return None
+    places = pa.array(codes.view(np.int8), mask=absent)
+    again = pa.DictionaryArray.from_arrays(places, pa.array(values, array.type)).dictionary_decode()
+    return (values, codes) if again.equals(array) else None
+
+
 def _of_text(array: Any, every: bool, most: int) -> tuple[list[str], NDArray[Any]]:
     """An Arrow array of text, or of codes into a dictionary."""
     import pyarrow as pa
@@ -65,7 +104,9 @@ def _of_text(array: Any, every: bool, most: int) -> tuple[list[str], NDArray[Any
 
     if not pa.types.is_dictionary(array.type):
         _not_too_many(array, lambda head: pc.count_distinct(head).as_py(), most)
-        array = array.dictionary_encode()
+        if (quick := _by_a_letter(array)) is not None:
+            return quick
+        array, every = array.dictionary_encode(), True
     if isinstance(array, pa.ChunkedArray):
         array = array.unify_dictionaries().combine_chunks()
         array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
