@@ -338,6 +338,16 @@ def write(found: Audit, out: str) -> None:
         raise UserError(f"{out} cannot be written: {problem.strerror}", "give another path") from problem
 
 # %% ../../nbs/trust/audit.ipynb #5babf8b6
+def _home(needed: bool) -> Workspace | None:
+    """The workspace; None when there is none and none is needed."""
+    try:
+        return workspace()
+    except UserError:
+        if needed:
+            raise
+        return None
+
+# %% ../../nbs/trust/audit.ipynb #b189b0d8
 def audit(
     ref: Data,
     *,
@@ -426,13 +436,3 @@ def audit(
     if out is not None:
         write(result, out)
     return result
-
-
-def _home(needed: bool) -> Workspace | None:
-    """The workspace; None when there is none and none is needed."""
-    try:
-        return workspace()
-    except UserError:
-        if needed:
-            raise
-        return None
