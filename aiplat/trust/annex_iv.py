@@ -27,7 +27,7 @@ from aiplat.trust.dossier import (
 from .evaluate import restore_evaluation
 from .findings import restore
 from .pages import Section, stamp
-from .points import KNOWN, POINTS, shown
+from .points import KNOWN, PARTS, POINTS, shown
 from .sealed import Draft, cited, entries_of, quoted, unquoted
 from .showing import audit_blocks
 from .statements import Statements, signatures
@@ -104,14 +104,12 @@ def _log(ws: Workspace, r: Records, left: list[Evidence]) -> list[ledger.Entry]:
 
 # %% ../../nbs/trust/annex_iv.ipynb #f623877a
 def _point_blocks(point: Mapping[str, Any]) -> list[Block]:
-    out = [shown(found) for found in point["on_record"]]
+    """What is on record, what is stated, what is missing; under the point's letter when it has one."""
+    out: list[Block] = [Heading(f"{point['point']}  {point['title']}", 3)] if "(" in point["point"] else []
+    out += [shown(found) for found in point["on_record"]]
     if point["stated"]:
         lines = [Text(line) for line in str(point["stated"]).splitlines() if line.strip()]
-        out += (
-            [Heading("Stated by the persons responsible", 3), *lines]
-            if out
-            else [Text("Stated by the persons responsible:", "dim"), *lines]
-        )
+        out += [Text("Stated by the persons responsible:", "dim"), *lines]
     if point["missing"]:
         out.append(Text(f"To be stated: {point['missing']}", "warn"))
     return out
@@ -120,7 +118,7 @@ def _point_blocks(point: Mapping[str, Any]) -> list[Block]:
 def audit_part(item: Evidence, rows: str, run: str) -> list[Block]:
     """An audit inside a larger page: its headings one level down."""
     found = restore(item.measured, run=run, data=rows, data_digest=item.data_digest, seq=item.seq)
-    out: list[Block] = [Heading(f"Potentially discriminatory impacts by {', '.join(found.by)}", 3)]
+    out: list[Block] = [Heading(f"Potentially discriminatory impacts by {', '.join(found.by)}", 4)]
     return out + [Heading(block.text, 4) if isinstance(block, Heading) else block for block in audit_blocks(found)[1:]]
 
 
@@ -131,12 +129,12 @@ def _test_blocks(content: Mapping[str, Any]) -> list[Block]:
         item = unquoted(kept)
         if item.kind == "evaluation":
             found = restore_evaluation(item, run_of(content["system"]), kept["rows"])
-            out += [Heading("Accuracy", 3), *evaluation_blocks(found, 4)]
+            out += [Heading("Accuracy", 4), *evaluation_blocks(found, 4)]
         else:
             out += audit_part(item, kept["rows"], content["system"]["run"])
         out.append(Text(f"Source: {cite(item)}.", "dim"))
     rows = [[e["entry"], stamp(e["at"]), e["by"], f"{e['action']} {e['phase'] if e['phase'] == 'failed' else ''}".strip(), e["hash"][:24] + "…"] for e in content["log"]]  # fmt: skip
-    out += [Heading("Log", 3), Table(["entry", "when", "who", "what", "hash"], rows)]
+    out += [Heading("Log", 4), Table(["entry", "when", "who", "what", "hash"], rows)]
     return out
 
 
@@ -163,10 +161,11 @@ def sections(record: Mapping[str, Any]) -> list[Section]:
             [*head, *([Table(["point", "about", "what a person must state"], missing)] if missing else [])],
         )
     ]
-    for point in content["points"]:
-        blocks = _point_blocks(point)
-        blocks += _test_blocks(content) if point["point"] == "2(g)" else []
-        out.append((f"{point['point']}  {point['title']}", blocks))
+    for number, title in PARTS.items():
+        blocks: list[Block] = []
+        for point in (each for each in content["points"] if each["point"].partition("(")[0] == number):
+            blocks += _point_blocks(point) + (_test_blocks(content) if point["point"] == "2(g)" else [])
+        out.append((f"{number}  {title}", blocks))
     out.append(("Signatures", signatures(content, _UNSIGNED)))
     out.append(("What this file does not cover", [Text(f"• {text}") for text in record["limits"]]))
     return out

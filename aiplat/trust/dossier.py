@@ -8,7 +8,6 @@ __all__ = ['ALWAYS', 'Records', 'records', 'notes_blocks', 'needs_sensitive', 's
            'newest_audits', 'restored', 'fairness_section', 'explanation_section', 'history_section', 'limits_section']
 
 # %% ../../nbs/trust/dossier.ipynb #a6370114
-import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from ..core.refs import ModelVersion, Run, find_model, find_run, recorded_digest
 from ..core.show import Block, Facts, Heading, Line, Table, Text
 from ..core.workspace import Workspace
 from .evaluate import Evaluation, confusion_table, curves, metrics_table, restore_evaluation
+from .explanations import explanation_section as explained
 from .findings import Audit, restore
 from .pages import stamp
 from .showing import criteria_table, family_blocks, notes, verdict_lines
@@ -272,15 +272,10 @@ def fairness_section(r: Records) -> list[Block]:
 
 def explanation_section(r: Records) -> list[Block]:
     """The newest explanation on record; nothing when there is none."""
-    try:
-        explain = importlib.import_module("aiplat.trust.explain")
-    except ImportError:
-        return []
-    if not r.explanations or not hasattr(explain, "explanation_section"):
+    if not r.explanations:
         return []
     item = r.explanations[0]
-    found: list[Block] = list(explain.explanation_section(item.measured))
-    return [*found, Text(f"Source: {cite(item)}.", "dim")] if found else []
+    return [*explained(item.measured), Text(f"Source: {cite(item)}, on {rows_of(r.run, item)}.", "dim")]
 
 # %% ../../nbs/trust/dossier.ipynb #253e2d1b
 _TOLD = ("train", "mitigate", "register", "promote", "rollback", "approve", "approval", "contract", "report")

@@ -214,7 +214,7 @@ def sections(record: Mapping[str, Any]) -> list[Section]:
     facts = {"computed on": str(record["at"])[:10]} | {
         name: said[key] for key, name in _LABELS.items() if said.get(key)
     }
-    missing: list[Block] = [Text(f"• {QUESTIONS[key]}", "warn") for key in _LABELS if not said.get(key)]
+    missing: list[Block] = [Text(QUESTIONS[key], "warn") for key in _LABELS if not said.get(key)]
     if missing:
         missing.insert(0, Heading("Asked for and not supplied", 3))
     unknown, columns = c["unknown"], c["columns"]

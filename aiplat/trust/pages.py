@@ -37,7 +37,7 @@ body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-
 @media screen and (prefers-color-scheme:dark){
  :root{--ink:#ececee;--paper:#17171a;--soft:#a3a3ab;--hair:#3a3a41;--tint:#202025;--link:#8ab8ff}
  body{--jp-success-color1:#6fcf8a;--jp-error-color1:#ff8a80;--jp-warn-color1:#f0b45c;--jp-brand-color1:#6fb1e8}}
-main{max-width:54rem;margin:0 auto;padding:4rem 1.5rem 6rem}
+main{max-width:58rem;margin:0 auto;padding:4rem 1.5rem 6rem}
 header{border-bottom:2px solid var(--ink);padding-bottom:1.2rem;margin-bottom:.4rem}
 header p{margin:.2rem 0;color:var(--soft);max-width:44rem}
 header .kicker{text-transform:uppercase;letter-spacing:.12em;font-size:.72rem}
@@ -46,23 +46,25 @@ section{padding:1.6rem 0;border-bottom:1px solid var(--hair)}
 section>h2{font-size:1.25rem;line-height:1.3;margin:0 0 .7rem;letter-spacing:-.01em;text-wrap:balance}
 nav{padding:1.1rem 0;border-bottom:1px solid var(--hair);font-size:.86rem;columns:2;column-gap:2rem}
 nav a{display:block;color:var(--link);text-decoration:none;padding:.1rem 0;break-inside:avoid}nav a:hover{text-decoration:underline}
-main .aiplat{font:inherit;font-size:.92rem;max-width:none}
-.aiplat h3{margin-top:1.5em}.aiplat h4{margin-top:1.2em}.aiplat p{max-width:44rem;overflow-wrap:anywhere}.aiplat p+p{margin-top:.45em}
-.aiplat caption{padding-bottom:.4em;white-space:nowrap}.aiplat dd{font-variant-numeric:tabular-nums}
-.aiplat svg{display:block}.aiplat [role=img]{margin:.7rem 0}
-.aiplat .bad,.aiplat .warn,.aiplat .good{font-weight:500}
+main .aiplat.aiplat{font:inherit;font-size:.92rem;max-width:none}
+.aiplat.aiplat h3{margin-top:1.5em}.aiplat.aiplat h4{margin-top:1.2em}.aiplat.aiplat p{max-width:44rem;overflow-wrap:anywhere}.aiplat.aiplat p+p{margin-top:.45em}
+.aiplat.aiplat caption{padding-bottom:.4em;white-space:nowrap}.aiplat.aiplat dd{font-variant-numeric:tabular-nums}
+.aiplat.aiplat [role=img]{margin:.7rem 0}.aiplat.aiplat [role=img]>svg{display:block}
+.aiplat.aiplat :is(th,td){white-space:normal;overflow-wrap:break-word}.aiplat.aiplat :is(th,td).num{white-space:nowrap}
+.aiplat.aiplat thead th{vertical-align:bottom}.aiplat.aiplat table{font-size:.92em}.aiplat.aiplat td{text-wrap:balance}
+.aiplat.aiplat .bad,.aiplat.aiplat .warn,.aiplat.aiplat .good{font-weight:500}
 details{padding-top:1.2rem;font-size:.8rem;color:var(--soft)}summary{cursor:pointer}
 details pre{white-space:pre-wrap;overflow-wrap:anywhere;max-height:32rem;overflow:auto;padding:.8rem;border-radius:6px;
  background:var(--tint);color:var(--ink);font:11px/1.5 ui-monospace,monospace}
 footer{padding-top:1.2rem;color:var(--soft);font-size:.8rem;overflow-wrap:anywhere}
-.seal{font-size:.8rem;color:var(--soft);padding-top:1.1rem}.seal .aiplat{font-size:.8rem!important}
+.seal{font-size:.8rem;color:var(--soft);padding-top:1.1rem}main .seal .aiplat.aiplat{font-size:.8rem}
 @media(max-width:40rem){main{padding:2rem 1.1rem 4rem}h1{font-size:1.7rem}nav{columns:1}
- .aiplat dl{grid-template-columns:1fr!important;gap:0!important}.aiplat dd{margin:0 0 .45em!important}
- .aiplat :is(th,td){padding-right:.8em!important}}
+ .aiplat.aiplat dl{grid-template-columns:1fr;gap:0}.aiplat.aiplat dd{margin:0 0 .45em}
+ .aiplat.aiplat :is(th,td){padding-right:.8em}.aiplat.aiplat td:not(.num){min-width:5.5rem}}
 @media print{:root{--ink:#000;--paper:#fff;--soft:#444;--hair:#bbb;--tint:#f3f3f3}@page{margin:18mm 16mm}
  body{font-size:10.5pt}main{max-width:none;padding:0}nav,details{display:none}section{border:0;padding:.7rem 0}
  h2,h3,h4,caption{break-after:avoid}tr,svg,[role=img]{break-inside:avoid}thead{display:table-header-group}
- .aiplat .wide{overflow:visible}main .aiplat{font-size:8.6pt}.aiplat :is(th,td){white-space:normal;padding-right:.9em}}
+ .aiplat.aiplat .wide{overflow:visible}main .aiplat.aiplat{font-size:8.6pt}.aiplat.aiplat :is(th,td){padding-right:.9em}}
 """.strip()
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

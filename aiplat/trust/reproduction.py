@@ -96,16 +96,24 @@ def _audit_again(judged: Bench, measured: Mapping[str, Any]) -> Audit | None:
     """The audit once more, without recording it; None when it cannot be repeated from what is on record."""
     if measured.get("where") or measured.get("weights"):
         return None
-    said, run, frame = judged.outcome, judged.run, judged.frame
+    said, run = judged.outcome, judged.run
     names = list(said.classes)
-    truth = said.truth if run.task == "regression" else [names[code] for code in said.truth]
-    predicted = said.predicted if run.task == "regression" else [names[code] for code in said.predicted]
+    plain = run.task == "regression"
+    truth = said.truth if plain else [names[code] for code in said.truth]
+    predicted = said.predicted if plain else [names[code] for code in said.predicted]
     options: dict[str, Any] = {"by": list(measured["by"]), "task": run.task, "min_group": measured["min_group"]}
     try:
-        found = audit_predictions(frame, truth, predicted, positive=measured.get("positive") or None, **options)
+        found = audit_predictions(judged.frame, truth, predicted, positive=measured.get("positive") or None, **options)
     except UserError:
         return None
-    return found if {line.group for line in found.groups} == {g["group"] for g in measured["groups"]} else None
+    same = {line.group for line in found.groups} == {g["group"] for g in measured["groups"]}
+    return found if same or not _numbers(judged, measured["by"]) else None  # numbers may have been cut into bins
+
+
+def _numbers(judged: Bench, columns: list[str]) -> bool:
+    from pandas.api.types import is_numeric_dtype
+
+    return any(is_numeric_dtype(judged.frame[name]) for name in columns if name in judged.frame)
 
 # %% ../../nbs/trust/reproduction.ipynb #08218824
 @dataclass(repr=False)
