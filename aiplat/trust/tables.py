@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiplat.core.pool import Pool
 
-CHUNK = 500_000  # rows at a time
+CHUNK = 250_000  # rows at a time
 
 # %% ../../nbs/trust/tables.ipynb #a3dd9a15
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Parquet:
                 return pq.ParquetFile(fsspec.open(self.name, "rb").open(), **more)
             with open(self.name, "rb") as file:
                 check_content(file.read(64), "parquet", shown(self.name))
-            return pq.ParquetFile(self.name, memory_map=True, **more)
+            return pq.ParquetFile(self.name, **more)
         except FileNotFoundError as error:
             raise UserError(f"there is no file {shown(self.name)}", neighbours(self.name)) from error
         except (pa.ArrowException, OSError) as error:
