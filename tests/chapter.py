@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ADULT = ROOT.parent / "shared" / "data" / "adult"
 
 
 def fold(name: str) -> None:
@@ -34,6 +35,8 @@ def fold(name: str) -> None:
         tutorial = "skip_exec: true" in (notebook.cells[0].source if notebook.cells else "")
         if tutorial:
             shutil.copy(ROOT / "settings.ini", scratch)
+            if ADULT.exists():  # the tutorial on fairness shows its figures
+                (Path(scratch) / "adult").symlink_to(ADULT)
             os.environ["AIPLAT_HOME"] = scratch
         place = {"metadata": {"path": scratch if tutorial else target.parent}}
         NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()

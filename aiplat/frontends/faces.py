@@ -137,7 +137,7 @@ def takes_data(hint: Any) -> bool:
 
 # %% ../../nbs/frontends/faces.ipynb #5aa41855
 def shape(hint: Any) -> str:
-    """How the words of a parameter are read: ``data``, ``list``, ``pairs``, ``flag`` or ``value``.
+    """How the words of a parameter are read: ``data``, ``reference`` (a model or data), ``list``, ``pairs``, ``flag`` or ``value``.
 
     Parameters
     ----------
@@ -146,6 +146,8 @@ def shape(hint: Any) -> str:
     """
     if takes_data(hint):
         return "data"
+    if get_origin(hint) is Annotated and "model or data" in get_args(hint)[1:]:
+        return "reference"
     parts = get_args(hint)
     if get_origin(hint) is Annotated:
         return shape(parts[0])
@@ -198,6 +200,9 @@ def converter(form: str, names: Mapping[str, Any] | None) -> Callable[[Any, Sequ
         if form == "data":
             given, value = values[-1]
             return value if given else find_data(value, names or {})
+        if form == "reference":
+            given, value = values[-1]
+            return names[value] if not given and names and is_table(names.get(value)) else value
         if form == "list":
             parts: list[str] = []
             for given, value in values:
@@ -230,7 +235,7 @@ def face(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
             continue
         hint = known.get(name, Any)
         form = shape(hint)
-        if form == "data":
+        if form in ("data", "reference"):
             hint = Any
         settings = Parameter(
             name=(f"-{name}",) if len(name) == 1 else None,
@@ -252,8 +257,8 @@ def face(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
 
 def metavar(hint: Any, form: str) -> str:
     """What the help writes in a value's place."""
-    if form in ("data", "list", "pairs"):
-        return {"data": "DATA", "list": "A,B", "pairs": "NAME VALUE"}[form]
+    if form in ("data", "reference", "list", "pairs"):
+        return {"data": "DATA", "reference": "REF", "list": "A,B", "pairs": "NAME VALUE"}[form]
     kinds = {int: "N", float: "X", Path: "FILE"}
     if get_origin(hint) is typing.Literal:
         return "|".join(str(choice) for choice in get_args(hint))

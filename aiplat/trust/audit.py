@@ -15,7 +15,7 @@ import numpy as np
 from ..core import evidence
 from ..core.errors import UsageError, UserError
 from ..core.workspace import Workspace, workspace
-from ..data.sources import Data, describe_source
+from ..data.sources import Data, ModelOrData, describe_source
 from . import verdicts
 from .bounds import Rule
 from .chunks import Chunk
@@ -349,7 +349,7 @@ def _home(needed: bool) -> Workspace | None:
 
 # %% ../../nbs/trust/audit.ipynb #b189b0d8
 def audit(
-    ref: Data,
+    ref: ModelOrData,
     *,
     by: list[str],
     data: Data = None,
