@@ -191,7 +191,7 @@ STYLE = """
  tbody tr+tr td{border-top:1px solid color-mix(in srgb,var(--rule) 45%,transparent)}
  dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0} :is(dt,dd){float:none;width:auto;display:block;margin:0;padding:0;font-weight:inherit} dt{color:var(--dim)} dd{overflow-wrap:anywhere}
  pre{margin:.4em 0;padding:.6em .8em;border-radius:6px;background:var(--jp-layout-color2,#8881);overflow-x:auto;font:12px/1.45 var(--jp-code-font-family,monospace)} pre code{background:none;padding:0;white-space:pre}
- svg{max-width:100%;height:auto}
+ svg{max-width:100%;height:auto} [role=img]{container:aiplat/inline-size}
 }
 """.strip()
 

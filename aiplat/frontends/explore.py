@@ -9,6 +9,7 @@ __all__ = ['Exploration', 'kept', 'explore']
 import sys
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ..core import evidence
@@ -18,16 +19,15 @@ from ..core.show import Block, Heading, Result, Text
 from ..core.workspace import Workspace, workspace
 from ..data.sources import Data
 from ..trust.audit import audit
-from ..trust.encode import columns_of
 from ..trust.evaluate import bench
 from ..trust.findings import Audit, restore
 from ..trust.groups import MIN_GROUP
 from aiplat.trust.operating import (
     Operating,
     calibration_picture,
-    operating,
+    leave,
+    left,
     rates_table,
-    restored,
     roc_picture,
     threshold_picture,
 )
@@ -46,11 +46,14 @@ class Exploration(Result):
         Every group at every threshold; None when the model gives no scores.
     evidence
         The number of the operating points in the ledger; 0 when none were left.
+    at
+        When the audit was made, in UTC.
     """
 
     audit: Audit
     operating: Operating | None = None
     evidence: int = 0
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _live: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -109,32 +112,28 @@ class Exploration(Result):
 _SHOWN = ("demographic_parity_ratio", "equal_opportunity_difference", "mae_ratio")
 
 # %% ../../nbs/frontends/explore.ipynb #c4098b9b
-def kept(
-    ws: Workspace, model_digest: str, data_digest: str | None = None
-) -> tuple[Audit, Operating | None, evidence.Evidence] | None:
-    """The newest audit of a model, with its operating points on the same rows and columns.
+def kept(ws: Workspace, model_digest: str) -> "Exploration | None":
+    """What the ledger holds about a model; None when nobody has audited it.
 
     Parameters
     ----------
     ws
         The workspace.
-    model_digest, data_digest
-        The model, and the rows; any rows when left out.
-
-    Returns
-    -------
-    tuple or None
-        The audit, the operating points where there are some, and the audit's evidence.
+    model_digest
+        The model.
     """
-    audits = evidence.find(ws, "audit", model_digest=model_digest, data_digest=data_digest, limit=1)
+    audits = evidence.find(ws, "audit", model_digest=model_digest, limit=1)
     if not audits:
         return None
     newest = audits[0]
-    run = newest.subject.removeprefix("run:")
-    shown = restore(newest.measured, run=run, data="", data_digest=newest.data_digest, seq=newest.seq)
-    points = evidence.find(ws, "operating", model_digest=model_digest, data_digest=newest.data_digest, limit=8)
-    fitting = [each for each in points if list(each.measured["by"]) == shown.by]
-    return shown, restored(fitting[0].measured) if fitting else None, newest
+    about: dict[str, Any] = {
+        "run": newest.subject.removeprefix("run:"),
+        "data_digest": newest.data_digest,
+        "seq": newest.seq,
+    }
+    shown = restore(newest.measured, **about)
+    points, seq = left(ws, shown.by, model_digest=model_digest, data_digest=newest.data_digest)
+    return Exploration(shown, points, seq, newest.at)
 
 # %% ../../nbs/frontends/explore.ipynb #47392edf
 def explore(
@@ -172,24 +171,9 @@ def explore(
         run = find_run(ws, ref)
         found = kept(ws, next(iter(recorded_digests(ws, run).values())))
         if found is None:
-            raise UserError(
-                f"run {run.id[:8]} has no audit to explore", f"say by which columns: aiplat explore {ref} --by sex"
-            )
-        return Exploration(found[0], found[1], found[2].seq if found[1] is not None else 0)
-    judged = bench(ws, ref, data)
-    names = columns_of(by, [str(name) for name in judged.frame.columns])
-    measured = audit(ref, by=names, data=data, min_group=min_group, bins=bins)
-    shown = restore(
-        measured.measured(),
-        run=measured.run,
-        data=measured.data,
-        data_digest=measured.data_digest,
-        seq=measured.evidence,
-    )
-    points = operating(judged.frame, judged.outcome, names, bins=bins)
-    if points is None:
-        return Exploration(shown)
-    about = {"model_digest": judged.model_digest, "data_digest": judged.data_digest}
-    body = {"by": names, "rows": len(judged.frame), **points.to_dict()}
-    left = evidence.record(ws, "operating", subject=f"run:{judged.run.id}", measured=body, **about)
-    return Exploration(shown, points, left.seq)
+            todo = f"say by which columns: aiplat explore {ref} --by sex"
+            raise UserError(f"run {run.id[:8]} has no audit to explore", todo)
+        return found
+    shown = audit(ref, by=by, data=data, min_group=min_group, bins=bins)
+    points, seq = leave(ws, bench(ws, ref, data), shown.by, bins)
+    return Exploration(shown, points, seq)

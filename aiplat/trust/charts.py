@@ -8,6 +8,7 @@ __all__ = ['VERDICTS', 'Row', 'Axis', 'axis', 'forest', 'failing', 'comparisons'
 # %% ../../nbs/trust/charts.ipynb #fa0de409
 import html
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,11 +112,12 @@ def axis(
     return Axis(start, stop, tuple(t for t in ticks(start, stop, 6) if start - 1e-9 <= t <= stop + 1e-9))
 
 # %% ../../nbs/trust/charts.ipynb #632a4f43
-_SHEET = (
-    "@media screen and (max-width:36rem){.aiplat-forest.aiplat-forest{height:var(--tall)!important}"
-    ".aiplat-forest .row{transform:translateY(var(--y))}.aiplat-forest .p{display:none}.aiplat-forest .q{display:inline}"
-    ".aiplat-forest .v{transform:translate(15%,20px);transform-box:view-box}.aiplat-forest .l{overflow:visible}}"
+_NARROW = (
+    "{.aiplat-forest.aiplat-forest{height:var(--tall)!important}.aiplat-forest .row{transform:translateY(var(--y))}"
+    ".aiplat-forest .p{display:none}.aiplat-forest .q{display:inline}.aiplat-forest .l{overflow:visible}"
+    ".aiplat-forest .v{transform:translate(15%,20px);transform-box:view-box}}"
 )
+_SHEET = f"@media screen and (max-width:36rem){_NARROW}@container aiplat (max-width:36rem){_NARROW}"
 _STEP, _PHONE, _HEAD = 24, 48, 28
 _PLOT: Mapping[str, dict[str, Any]] = {
     "p": {"x": "34%", "y": 0, "width": "29%"},
@@ -137,7 +139,10 @@ def _sheet(rows: Sequence[tuple[str, int, Sequence[str]]], title: str) -> str:
     """The whole plot from its rows: what each says when pointed at, its height on a phone, and its places."""
     y, narrow, out = 0, 0, []
     if title:
-        y, narrow, out = 22, 22, [element("text", title, x=0, y=14, fill=DIM)]
+        lines = textwrap.wrap(title, 50)
+        parts = [element("text", line, x=0, y=14 + 16 * i, fill=DIM) for i, line in enumerate(lines)]
+        broken = group("", *parts, class_="q", display="none")  # what a phone shows
+        y, narrow, out = 22, 6 + 16 * len(lines), [element("text", title, class_="p", x=0, y=14, fill=DIM), broken]
     for tip, tall, places in rows:
         back = element("rect", width="100%", height=_STEP, fill="transparent") if tip else ""
         at = {"class_": "row", "transform": f"translate(0 {y})", "style": f"--y:{narrow}px"}
@@ -184,7 +189,8 @@ def _grid(scale: Axis, last: bool = False) -> list[str]:
 def _words(row: Row, grid: Sequence[str]) -> list[str]:
     """The places of a row that are the same in both plots: the name, and the reason when there is no value."""
     if row.measure is None:
-        return [element("text", short(row.label, 44), x=0, y=16, font_weight=600), _plot(grid, "p")]
+        name = element("text", short(row.label, 72), x=0, y=16, font_weight=600)
+        return [name] if len(row.label) > 34 else [name, _plot(grid, "p")]  # a long heading lies across the plot
     name = element("text", short(row.label, 33), x=10, y=16, fill=INK if row.compared else DIM)
     out = [group("", name, tag="svg", class_="l", width="33%", height=_STEP)]
     if not _known(row.measure.value):

@@ -317,7 +317,7 @@ def tradeoff(
         out.append(group(_said(p), *_model(frame, p, named.index(p) + 1 if p.label else 0)))
     y = frame.top + frame.height + 52
     for i, p in enumerate(named):
-        text = f"{i + 1}  {short(p.label, 30)}{'  ← chosen' if p.chosen else ''}"
+        text = f"{i + 1}  {short(p.label, 28 if p.chosen else 38)}{'  ← chosen' if p.chosen else ''}"
         weight = 600 if p.chosen else None
         figures = f"{figure(p.x)} · {figure(p.y)}" if p in drawn else "undefined"
         out.append(element("text", text, x=52, y=y + 18 * i, font_weight=weight))

@@ -62,6 +62,13 @@ def _rates(audit: Audit) -> dict[str, Any]:
     return out
 
 
+def _ordered(audit: Audit, operating: Operating) -> dict[str, Any]:
+    """The operating points with groupings in the audit's order; the ledger keeps names in alphabetical order."""
+    kept = operating.to_dict()
+    order = [by for by in audit.groupings if by in kept["groupings"]]
+    return kept | {"groupings": {by: kept["groupings"][by] for by in dict.fromkeys([*order, *kept["groupings"]])}}
+
+
 def explorable(audit: Audit, operating: Operating | None = None) -> dict[str, Any]:
     """What the explorer shows, as plain data.
 
@@ -95,7 +102,7 @@ def explorable(audit: Audit, operating: Operating | None = None) -> dict[str, An
     without = "The model decides without one score per row, so there is no threshold to move."
     return {
         "criteria": criteria | _rates(audit),
-        "operating": operating.to_dict() if operating is not None else None,
+        "operating": _ordered(audit, operating) if operating is not None else None,
         "bounds": bounds,
         "min_group": audit.min_group,
         "styles": [list(style) for style in STYLES],
