@@ -294,6 +294,16 @@ def test_without_the_rows_the_seal_still_holds_and_the_counting_is_said_to_be_im
     assert proof.exit_code == 0 and "cannot be counted again here" in str(proof)
 
 
+def test_a_page_of_another_build_is_not_called_forged_and_not_called_proved(sealed, monkeypatch):
+    page = Path("audit.html").read_text()
+    monkeypatch.setattr("aiplat.trust.reproduction.made_with", lambda: "aiplat 9, build 1")
+    assert "it holds" in str(report(check="audit.html"))  # the same signs need no excuse
+    Path("audit.html").write_text(page.replace("does not cover", "covers"))
+    proof = report(check="audit.html", out="anew.html")
+    assert proof.exit_code == 0 and "the page itself was not compared" in str(proof)
+    assert Path("anew.html").read_text() == page
+
+
 def test_a_report_proves_nothing_elsewhere(sealed, tmp_path, monkeypatch):
     from aiplat.core import workspace
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.show import Block, Heading, Line, Result, Text, jsonable
+from ..core.show import Block, Heading, Line, Result, jsonable
 from ..core.workspace import Workspace
 from ..data import snapshots
 from . import law144
@@ -129,10 +129,20 @@ class Proof(Result):
         """1 when something does not hold, else 0."""
         return 1 if any(holds is False for holds, _ in self.findings) else 0
 
+    @property
+    def outcome(self) -> tuple[bool | None, str]:
+        """The answer in a few words."""
+        if self.exit_code:
+            return False, "it does not hold"
+        open_ones = any(_UNCOMPARED in said for _, said in self.findings)
+        return (None, "the record holds; the page itself was not compared") if open_ones else (True, "it holds")
+
     def blocks(self) -> list[Block]:
         """A line per question, and the outcome."""
-        out: list[Block] = [Heading(self.title), *(Line(holds, said) for holds, said in self.findings)]
-        return [*out, Text("it does not hold" if self.exit_code else "it holds", "bad" if self.exit_code else "good")]
+        return [Heading(self.title), *(Line(holds, said) for holds, said in self.findings), Line(*self.outcome)]
+
+
+_UNCOMPARED = "how the page looks cannot be compared"
 
 
 def check(ws: Workspace, path: str) -> Proof:
@@ -160,11 +170,9 @@ def check(ws: Workspace, path: str) -> Proof:
         elif suffix == ".json" and json.loads(text).keys() == {"record", "seal"}:
             findings.append((True, "the file holds the record and nothing else"))
         elif held.record.get("made_with") != made_with():
+            by = f"it was made with {held.record.get('made_with')}, so {_UNCOMPARED}"
             findings.append(
-                (
-                    None,
-                    f"it was made with {held.record.get('made_with')}; how it looks cannot be compared with {made_with()}",
-                )
+                (None, f"{by}; read a page made anew: aiplat report --check {Path(path).name} --out NEW.html")
             )
         else:
             findings.append((False, "the text of the page was altered: it is not what the record gives"))

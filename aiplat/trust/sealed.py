@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'Draft', 'cited', 'quoted', 'unquoted', 'entries_of', 'dige
            'kept_name', 'kept_at', 'opened', 'proofs', 'kept_reports']
 
 # %% ../../nbs/trust/sealed.ipynb #e2050152
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,14 +112,22 @@ class Sealed:
         return f"entry {self.seal['entry']} of the ledger, {self.seal['hash'][:16]}…"
 
 
+@functools.cache
 def made_with() -> str:
-    """The program that makes reports, with its version."""
+    """The program that makes reports: its version, and a fingerprint of the code by which a record becomes a page."""
     from importlib.metadata import PackageNotFoundError, version
 
+    from aiplat.core import show
+
+    core = Path(show.__file__)
+    whole = hashlib.sha256()
+    for file in sorted([*(core.parent.parent / "trust").glob("*.py"), core]):
+        whole.update(file.name.encode() + file.read_bytes())
     try:
-        return f"aiplat {version('aiplat')}"
+        name = f"aiplat {version('aiplat')}"
     except PackageNotFoundError:
-        return "aiplat"
+        name = "aiplat"
+    return f"{name}, build {whole.hexdigest()[:12]}"
 
 
 def seal(ws: Workspace, draft: Draft) -> Sealed:
