@@ -58,7 +58,7 @@ WORDS = {"pass": "PASS", "fail": "FAIL", "insufficient": "INSUFFICIENT", "undefi
 
 
 def _cell(found: Disparity, said: Verdict | None) -> str:
-    """``FAIL 0.395 (0.217 to 0.697), any two 0.234``."""
+    """``FAIL 0.395 (0.217–0.697)``."""
     word = f"{WORDS[said.word]} " if said is not None else ""
     if found.value is None:
         return f"{word}undefined".replace("UNDEFINED undefined", "UNDEFINED")
@@ -66,7 +66,7 @@ def _cell(found: Disparity, said: Verdict | None) -> str:
     if worst is None:
         return word + fmt(found.value)
     value, (low, high) = worst
-    return f"{word}{value:.3f} ({low:.3f} to {high:.3f}), any two {found.value:.3f}"
+    return f"{word}{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def worst_of(found: Disparity) -> tuple[float, tuple[float, float]] | None:
@@ -218,17 +218,17 @@ def family_blocks(audit: Shown, family: str, gaps: bool = True) -> list[Block]:
         found = next((row for row in rows if row.value is not None), rows[0])
         own = {line.group: line.rates[found.rate] for line in audit.of(by) if found.rate in line.rates}
         out.append(Text(f"{by}: {sentence(found, own)}"))
-    out += [forest_of(audit.groups, rate, audit.min_group) for rate in asked.rates if rate in audit.groups[0].rates]
     gating = [name for name in names if any(v.gates for v in audit.verdicts.get(name, {}).values())]
-    if gaps:
-        out += gaps_picture(audit, (gating or names)[0])
-    return out
+    drawn = gaps_picture(audit, (gating or names)[0]) if gaps else []
+    if gating or family in ("demographic_parity", "mae") or not drawn:
+        out += [forest_of(audit.groups, rate, audit.min_group) for rate in asked.rates if rate in audit.groups[0].rates]
+    return out + drawn
 
 # %% ../../nbs/trust/showing.ipynb #67c9d9d1
 READING = (
     "A difference of 0 and a ratio of 1 mean that there is no gap. Shown is the largest gap of a group to the reference, with its "
-    "interval, which holds for all groups of a criterion together; 'any two' compares the lowest group with the highest, which "
-    "is larger by chance alone."
+    "interval, which holds for all groups of a criterion together. The sentences below compare the lowest group with the highest, "
+    "a gap that is larger by chance alone."
 )
 
 
