@@ -151,7 +151,7 @@ def audit_vs_bootstrap() -> dict[str, Any]:
 
 
 def audit_auc() -> dict[str, Any]:
-    """One million rows: ten areas under ROC curves with DeLong's intervals, beyond the pass that makes the histogram."""
+    """One million rows: ten ROC areas with DeLong's intervals, beyond the pass that makes the histogram."""
     from aiplat.trust.histograms import auc
     from aiplat.trust.intervals import delong
     from aiplat.trust.tables import tally_table

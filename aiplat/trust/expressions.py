@@ -38,7 +38,7 @@ _SAME = {
     "none": "null",
     "nan": "null",
 }
-_LONGEST, _DEEPEST = 4_000, 60
+_LONGEST, _DEEPEST, _MOST_SUMS = 4_000, 40, 150
 
 
 class Token(NamedTuple):
@@ -93,7 +93,7 @@ class _Reader:
     """Reads one expression, by recursive descent."""
 
     def __init__(self, text: str):
-        self.text, self.tokens, self.place, self.depth = text, tokens(text), 0, 0
+        self.text, self.tokens, self.place, self.depth, self.sums = text, tokens(text), 0, 0, 0
 
     def word(self, *words: str) -> str:
         """The next word if it is one of these, which is then taken; else nothing."""
@@ -169,14 +169,23 @@ class _Reader:
     def sum(self) -> Node:
         found = self.product()
         while word := self.word("+", "-"):
-            found = (word, found, self.product())
+            found = self.counted(word, found, self.product())
         return found
 
     def product(self) -> Node:
         found = self.single()
         while word := self.word("*", "/", "%"):
-            found = (word, found, self.single())
+            found = self.counted(word, found, self.single())
         return found
+
+    def counted(self, word: str, left: Node, right: Node) -> Node:
+        """A step of arithmetic; each goes one level deeper, so there may not be any number of them."""
+        self.sums += 1
+        if self.sums > _MOST_SUMS:
+            raise UserError(
+                f"the expression calculates more than {_MOST_SUMS} times", "make a column of it in the data"
+            )
+        return (word, left, right)
 
     def single(self) -> Node:
         minus = False

@@ -115,7 +115,8 @@ def outcome(
             raise UserError("the truth or the predictions hold missing values", "drop those rows, or fill them")
         return Outcome(task, true, said)
     for values, name in ((truth, "the truth"), (predicted, "the predictions")):
-        if n := int(pd.isna(np.asarray(values, dtype=object)).sum()):
+        plain = values if isinstance(values, np.ndarray | pd.Series) else np.asarray(values, dtype=object)
+        if n := int(np.sum(pd.isna(plain))):
             raise UserError(f"{name} misses {n:,} labels", "drop those rows, or label them")
     names = [label(value) for value in classes]
     occurring = {label(value) for values in (truth, predicted) for value in pd.unique(pd.Series(values))}
