@@ -27,12 +27,20 @@ def tables() -> str:
     """A heading and a table per package, those inside a package after it."""
     out = []
     for package, what in PACKAGES.items():
-        inside = sorted(p for p in (ROOT / "aiplat" / package).rglob("*") if p.is_dir() and (p / "__init__.py").exists())
+        inside = sorted(
+            p for p in (ROOT / "aiplat" / package).rglob("*") if p.is_dir() and (p / "__init__.py").exists()
+        )
         for folder in [ROOT / "aiplat" / package, *inside]:
             name = str(folder.relative_to(ROOT / "aiplat"))
             told = what if name == package else summary(folder / "__init__.py")
-            out.append(f"{'###' if name == package else '####'} `{name}/`: {told}\n\n| room | what it knows |\n| --- | --- |")
-            out += [f"| `{path.stem}` | {summary(path)} |" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+            out.append(
+                f"{'###' if name == package else '####'} `{name}/`: {told}\n\n| room | what it knows |\n| --- | --- |"
+            )
+            out += [
+                f"| `{path.stem}` | {summary(path)} |"
+                for path in sorted(folder.glob("*.py"))
+                if path.stem != "__init__"
+            ]
             out.append("")
     return "\n".join(out)
 
