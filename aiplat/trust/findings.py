@@ -47,7 +47,7 @@ class Audit(Result):
     slices
         Audits of parts of the rows.
     scored
-        What the AUC and calibration rest on: ``exact`` scores or ``4096 bins``; empty without scores.
+        What AUC and calibration rest on: exact scores, or how many bins; or why there are none.
     evidence
         The number of the evidence in the ledger; 0 when none was left.
     strict
