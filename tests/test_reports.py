@@ -421,7 +421,7 @@ def test_options_of_another_kind_are_refused(model):
     for wrong in (
         {"kind": "annex-iv", "by": ["sex"]},
         {"kind": "audit", "scoring": True},
-        {"kind": "law144", "selected": "x"},
+        {"kind": "law144", "selected": "x", "data": "y.csv"},
     ):
         with pytest.raises(UsageError):
             report(ref="last", **wrong)
@@ -487,12 +487,12 @@ def test_a_model_that_needs_the_sensitive_column_says_so_first(ws):
 def test_by_the_command_line(ws, cli):
     frame = pd.DataFrame({"gender": ["m", "f"] * 60, "race": ["a", "a", "b"] * 40, "hired": ["yes", "no", "yes"] * 40})
     frame.to_csv("results.csv", index=False)
-    cli("report", "law144", "--data", "results.csv", "--selected", "hired", "--by", "gender,race", "--out", "r.html")
+    cli("report", "law144", "results.csv", "--selected", "hired", "--by", "gender,race", "--out", "r.html")
     assert cli("report", "--check", "r.html").stdout.strip().endswith("it holds")
     Path("r.html").write_text(Path("r.html").read_text().replace("impact", "Impact", 1))
     assert cli("report", "--check", "r.html", check=False).returncode == 1
     told = json.loads(
-        cli("report", "law144", "--data", "results.csv", "--selected", "hired", "--by", "gender,race", "--json").stdout
+        cli("report", "law144", "results.csv", "--selected", "hired", "--by", "gender,race", "--json").stdout
     )
     assert told["record"]["content"]["rows"] == 120 and told["seal"]["entry"] == 2
     wrong = cli("report", "law145", check=False)

@@ -45,6 +45,8 @@ class Records:
         What the ledger says about the run, the version and the aliases of its name, in order.
     approvals
         Approvals and their withdrawals, oldest first.
+    unreadable
+        Evidence about this model file in a form that cannot be shown, newest first.
     """
 
     run: Run
@@ -56,6 +58,7 @@ class Records:
     entries: list[ledger.Entry]
     explanations: list[Evidence] = field(default_factory=list)
     approvals: list[Evidence] = field(default_factory=list)
+    unreadable: list[Evidence] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -74,6 +77,18 @@ def _about(entry: ledger.Entry, r: ModelVersion | None) -> bool:
     return entry.action not in ("register", "card") or r is None or number in (None, r.version)
 
 
+def _readable(item: Evidence, run: Run) -> bool:
+    """Whether evidence can be shown: another program, or a version to come, may have written it in another form."""
+    try:
+        if item.kind == "audit":
+            return bool(restore(item.measured).groups)
+        if item.kind == "evaluation":
+            return bool(restore_evaluation(item, run).metrics)
+        return item.kind != "explanation" or bool(explained(item.measured))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return False
+
+
 def records(ws: Workspace, ref: str) -> Records:
     """Collect the records about a run or a registered model."""
     run = find_run(ws, ref)
@@ -81,6 +96,8 @@ def records(ws: Workspace, ref: str) -> Records:
     version = None if by_id else find_model(ws, ref)
     digest = next(iter(recorded_digests(ws, version or run).values()), run.model_digest)
     about = evidence.find(ws, model_digest=digest) if digest else []
+    unreadable = [item for item in about if not _readable(item, run)]
+    about = [item for item in about if item not in unreadable]
     subjects = [f"run:{run.id}"]
     if version:
         subjects += [f"model:{version.name}/{version.version}", f"model:{version.name}"]
@@ -96,6 +113,7 @@ def records(ws: Workspace, ref: str) -> Records:
         sorted(entries, key=lambda entry: entry.seq),
         [item for item in about if item.kind == "explanation"],
         [item for item in reversed(about) if item.kind == "approval"],
+        unreadable,
     )
 
 # %% ../../nbs/trust/dossier.ipynb #f3671b35
@@ -337,6 +355,9 @@ def limits_section(r: Records) -> list[Block]:
         )
     if not r.explanations:
         out.append(Text("• Why the model decides as it does has not been examined."))
+    for item in r.unreadable:
+        said = f"• What {cite(item)} says ({item.kind}) is in a form that cannot be shown here."
+        out.append(Text(said, "warn"))
     if not r.contracts:
         out.append(Text("• The training rows have not been checked against a contract."))
     elif r.contracts[0].outcome != "pass":

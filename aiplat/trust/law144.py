@@ -206,7 +206,7 @@ def picture(content: Mapping[str, Any]) -> Svg:
     svg = charts.forest(rows, title=f"{how} rate, 95 % intervals; hollow: not compared", lowest=0, highest=1)
     return Svg(svg, f"{how} rates with 95 % intervals: {', '.join(told[:16])}{more}")
 
-
+# %% ../../nbs/trust/law144.ipynb #455cae92
 def sections(record: Mapping[str, Any]) -> list[Section]:
     """The report from its record."""
     c, data = record["content"], record["data"]

@@ -235,7 +235,7 @@ def _computing(ws: Workspace, r: Records) -> list[Finding]:
         workers=r.run.tags.get("aiplat.workers"),
     )
 
-
+# %% ../../nbs/trust/points.ipynb #4a77d5ae
 def _training_data(ws: Workspace, r: Records) -> list[Finding]:
     out = _facts(source=r.run.tags.get("aiplat.data"), digest=r.run.data_digest)
     out += data_table(ws, r.run.data_digest) if r.run.data_digest else []

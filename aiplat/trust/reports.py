@@ -13,7 +13,7 @@ from typing import Literal
 from ..core.errors import UsageError, UserError
 from ..core.show import Block, Facts, Result, Text
 from ..core.workspace import Workspace, workspace
-from ..data.sources import Data
+from ..data.sources import Data, ModelOrData
 from . import annex_iv, audit_report, law144, reproduction
 from .papers import KINDS, SUFFIXES, Report, kind_of
 from .reproduction import Proof
@@ -43,7 +43,7 @@ def _refuse(kind: str, asked: Asked, allowed: tuple[str, ...]) -> None:
             raise UsageError(f"report {kind} takes no --{name}", "leave it out, or see aiplat report --help")
 
 
-def drafted(ws: Workspace, kind: str, ref: str | None, asked: Asked, said: Statements) -> Draft:
+def drafted(ws: Workspace, kind: str, ref: ModelOrData, asked: Asked, said: Statements) -> Draft:
     """The draft of a kind of report.
 
     Parameters
@@ -57,14 +57,18 @@ def drafted(ws: Workspace, kind: str, ref: str | None, asked: Asked, said: State
     """
     if kind == "law144":
         options = {name: getattr(asked, name) for name in ("selected", "score", "positive", "scoring")}
-        columns = [asked.selected, asked.score]
-        if ref is not None and any(columns):
+        table = bool(asked.selected or asked.score)
+        if table and ref is not None and asked.data is not None:
             raise UsageError(
-                "a report is about a model or about a table of results",
-                "leave out the model, or --selected and --score",
+                "a report is about a model or about a table of results", "name the table once, and no model"
             )
-        return law144.draft(ws, ref, asked.data, {"by": asked.by or ["sex", "race"], **options}, said)
-    if ref is None:
+        model, data = (None, asked.data if ref is None else ref) if table else (ref, asked.data)
+        if model is not None and not isinstance(model, str):
+            raise UsageError(
+                "which column of the table holds the decision?", "say it: --selected COLUMN, or --score COLUMN"
+            )
+        return law144.draft(ws, model, data, {"by": asked.by or ["sex", "race"], **options}, said)
+    if not isinstance(ref, str):
         raise UsageError(f"report {kind} of which model?", f"name one: aiplat report {kind} last")
     if kind == "audit":
         _refuse(kind, asked, ("by",))
@@ -97,7 +101,7 @@ def proved(ws: Workspace, file: str, out: str | None) -> Proof:
 
 def report(
     kind: KindName | None = None,
-    ref: str | None = None,
+    ref: ModelOrData = None,
     *,
     by: list[str] | None = None,
     data: Data = None,
@@ -120,12 +124,12 @@ def report(
         audit: the newest fairness audit on record. law144: the tables of New York City's Local Law 144. annex-iv: the
         technical documentation of the EU AI Act's Annex IV.
     ref
-        A run (id, unique prefix or ``last``) or a model (``name``, ``name/3``, ``name@production``). law144 takes a
-        table of results instead: --data.
+        A run (id, unique prefix or ``last``) or a model (``name``, ``name/3``, ``name@production``). For law144 also a
+        table of results, with --selected or --score.
     by
         audit: the columns of the audit. law144: the columns with sex and with race/ethnicity. Default: sex,race.
     data
-        law144: rows for the model, or a table of results. Default: the held-out rows.
+        law144: rows for the model to judge. Default: the held-out rows.
     selected
         law144, table of results: the column with the decision.
     score
