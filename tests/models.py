@@ -63,14 +63,20 @@ def trained(ws: Workspace, seed: int = 0, rows: int = 400) -> Logged:
 def evident(ws: Workspace, run: Any, *, value: float = 0.9, contract: bool = True) -> None:
     """What a gate reads beside the evaluation: an audit of the held-out rows, and a contract check of the training rows."""
     from aiplat.core import evidence
-    from aiplat.trust.criteria import Comparison, Disparity
+    from aiplat.trust import verdicts
+    from aiplat.trust.findings import Audit
+    from aiplat.trust.groups import GroupLine, all_disparities
+    from aiplat.trust.intervals import share
 
-    row = Comparison("female", "male", "selection_rate", "ratio", value, value - 0.02, value + 0.02, 900)
-    found = Disparity(value, None, ("female", "male"), "selection_rate", (), row.low, row.high, (row,), 1.96)
-    measured = {
-        "by": ["sex"], "positive": run.positive, "min_group": 30,
-        "criteria": {"demographic_parity_ratio": {"sex": found.to_dict()}},
-    }  # fmt: skip
+    lines = [
+        GroupLine("sex", name, 90_000, {"selection_rate": share(hits, 90_000, "")})
+        for name, hits in (("female", round(45_000 * value)), ("male", 45_000))
+    ]
+    made = Audit(
+        run.id, "binary", run.target, run.positive, "", "", 180_000, ["sex"], 30, lines, all_disparities(lines)
+    )
+    made.verdicts = verdicts.judge(made.criteria, made.measures())
+    measured = made.measured()
     evidence.record(
         ws,
         "audit",
