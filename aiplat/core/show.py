@@ -191,7 +191,7 @@ STYLE = """
  tbody tr+tr td{border-top:1px solid color-mix(in srgb,var(--rule) 45%,transparent)}
  dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0} :is(dt,dd){float:none;width:auto;display:block;margin:0;padding:0;font-weight:inherit} dt{color:var(--dim)} dd{overflow-wrap:anywhere}
  pre{margin:.4em 0;padding:.6em .8em;border-radius:6px;background:var(--jp-layout-color2,#8881);overflow-x:auto;font:12px/1.45 var(--jp-code-font-family,monospace)} pre code{background:none;padding:0;white-space:pre}
- svg{max-width:100%;height:auto} [role=img]{container:aiplat/inline-size}
+ svg{max-width:100%;height:auto} [role=img]{container:aiplat/inline-size} [role=img]>.pic[hidden]{display:block} .pic>svg{display:block} [role=img]>p.alt{display:none}
 }
 """.strip()
 
@@ -248,7 +248,10 @@ def to_html(blocks: Sequence[Block], style: bool = True) -> str:
             case Table():
                 out.append(_table_html(block))
             case Svg():
-                out.append(f'<div role="img" aria-label="{e(block.alt)}">{block.svg}</div>')
+                words = e(block.alt)
+                out.append(
+                    f'<div role="img" aria-label="{words}"><div class="pic" hidden="hidden">{block.svg}</div><p class="alt">{words}</p></div>'
+                )
             case Code():
                 out.append(f"<pre><code>{e(block.text)}</code></pre>")
     sheet = f"<style>{STYLE}</style>" if style else ""

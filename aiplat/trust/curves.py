@@ -145,7 +145,7 @@ def lines(
         (x, low), (_, high) = frame.at(mark, y0), frame.at(mark, y1)
         out.append(element("line", x1=x, x2=x, y1=low, y2=high, stroke=INK, stroke_dasharray="2 2"))
     for s, (name, points) in zip(STYLES, shown.items(), strict=False):
-        places = [at(points, mark)] if mark is not None else [points[len(points) // 2]] if points else []
+        places = [at(points, mark if mark is not None else (x0 + x1) / 2)]
         spots = [dot(s.mark, *frame.at(*p), fill=s.colour, stroke=PAPER) for p in places if p is not None]
         out.append(group(name, _curve(frame, points, s.colour, s.dash), *spots))
     listed, height = _legend(list(shown), frame.top + frame.height + 44, 420)

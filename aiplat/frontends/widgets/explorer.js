@@ -319,7 +319,10 @@ function gaps(state, data, save) {
 
 export default {
   render({ model, el }) {
-    const root = h("div", { class: "aiplat-explorer", "data-lm-suppress-shortcuts": "true" });  // arrows are ours, not JupyterLab's
+    const root = h("div", { class: "aiplat-explorer" });
+    root.addEventListener("keydown", (event) => {  // arrows and letters are ours here; JupyterLab would move cells with them
+      if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key !== "Escape" && event.key !== "Tab") event.stopPropagation();
+    });
     el.append(root);
     const state = { id: Math.random().toString(36).slice(2) };
 
