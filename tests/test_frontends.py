@@ -27,22 +27,10 @@ from aiplat.frontends import faces, lines, magics, verbs
 from aiplat.frontends.faults import explain, unexpected
 from aiplat.frontends.help import help_for
 from aiplat.frontends.verbs import VERBS, Verb
+from benchmarks.startup import HEAVY
 from tests.conftest import run_cli
 from tests.stubs import STUBS
 
-HEAVY = [
-    "ray",
-    "mlflow",
-    "sklearn",
-    "pandas",
-    "numpy",
-    "scipy",
-    "pyarrow",
-    "sqlalchemy",
-    "optuna",
-    "fairlearn",
-    "papermill",
-]
 GLOBAL = {"json", "debug", "profile", "help", "version", "h"}
 Data = Annotated[Any, "data"]
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from . import stack
 from .errors import UserError
+from .settings import environment
 from .workspace import check_reachable
 
 # %% ../../nbs/core/attach.ipynb #152c0913
@@ -49,21 +50,6 @@ def _postponed(*names: str) -> Iterator[None]:
                 del sys.modules[name]
 
 # %% ../../nbs/core/attach.ipynb #f2aedb97
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for the length of a block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _import_ray() -> Any:
     if "ray" in sys.modules:
         import ray
@@ -196,7 +182,7 @@ def attach(address: str) -> Any:
         values |= {"RAY_USAGE_STATS_ENABLED": "0"}
         if token:
             values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        with _environment(**values):
+        with environment(**values):
             ray = _import_ray()
             if ray.is_initialized():
                 if not _ours["address"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..core.errors import UsageError, nearest
+from ..core.settings import environment
 from .faces import MISSING, face
 from .verbs import Verb, find
 
@@ -276,13 +277,5 @@ def in_force(given: Flags) -> Iterator[None]:
     """
     wanted = {"AIPLAT_DEBUG": "1" if given.debug else "", "AIPLAT_PROFILE": given.profile}
     wanted["AIPLAT_QUIET"] = "1" if given.json else ""  # a program that reads JSON wants no leaderboard beside it
-    before = {name: os.environ.get(name) for name, value in wanted.items() if value}
-    os.environ.update({name: wanted[name] for name in before})
-    try:
+    with environment(**{name: value for name, value in wanted.items() if value}):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
