@@ -316,7 +316,7 @@ def test_thresholds_can_be_dragged_on_the_fairness_page(
     page.keyboard.press("Home")
     assert page.locator(".aiplat-explorer tbody tr").nth(0).locator("td").nth(2).inner_text() == "100.0 %"
     page.get_by_role("tab", name="Gaps").click()
-    page.locator(".forest .row").first.focus()
+    page.locator(".forest .gap").first.focus()
     assert HOSTILE in page.locator(".detail").inner_text() and "n " in page.locator(".detail").inner_text()
     text = page.inner_text(".aiplat-fairness")
     for said in (

@@ -257,7 +257,7 @@ PARTS = """
 }
 """.strip()
 
-
+# %% ../../nbs/frontends/fairness.ipynb #7a26aaca
 def _section(kind: str, blocks: Sequence[Block]) -> str:
     return f'<section class="{kind}">{to_html(blocks, style=False)}</section>' if blocks else ""
 

@@ -190,6 +190,9 @@ def _words(row: Row, grid: Sequence[str]) -> list[str]:
     """The places of a row that are the same in both plots: the name, and the reason when there is no value."""
     if row.measure is None:
         name = element("text", short(row.label, 72), x=0, y=16, font_weight=600)
+        if len(row.label) > 44:
+            brief = element("text", short(row.label, 44), class_="q", display="none", x=0, y=16, font_weight=600)
+            name = name.replace("<text", '<text class="p"', 1) + brief
         return [name] if len(row.label) > 34 else [name, _plot(grid, "p")]  # a long heading lies across the plot
     name = element("text", short(row.label, 33), x=10, y=16, fill=INK if row.compared else DIM)
     out = [group("", name, tag="svg", class_="l", width="33%", height=_STEP)]

@@ -71,7 +71,7 @@ def _spot(frame: Frame, x: float, m: Measure, colour: str, shape: str = "circle"
     if m.value is None or not math.isfinite(m.value):
         return []
     out = []
-    if m.low is not None and m.high is not None:
+    if m.low is not None and m.high is not None and math.isfinite(m.low + m.high):
         (at, low), (_, high) = frame.at(x, m.low), frame.at(x, m.high)
         out.append(element("line", x1=at, x2=at, y1=low, y2=high, stroke=colour, stroke_width=2))
     return [*out, dot(shape, *frame.at(x, m.value), 3.5, fill=colour)]
@@ -111,7 +111,7 @@ def _ends(values: Sequence[float], unit: bool) -> tuple[float, float, list[float
     marks = ticks(min(known), max(known))
     return marks[0], marks[-1], marks
 
-
+# %% ../../nbs/trust/curves.ipynb #4ce8e279
 def lines(
     series: Mapping[str, Sequence[tuple[float, float]]],
     *,
@@ -153,7 +153,7 @@ def lines(
         out.append(element("text", f"and {more} more", x=44, y=frame.top + frame.height + 58 + height, fill=DIM))
     return svg(424, frame.top + frame.height + 52 + height + (18 if more else 0), [*out, *listed])
 
-
+# %% ../../nbs/trust/curves.ipynb #830f71ee
 def at(points: Sequence[tuple[float, float]], x: float | None) -> tuple[float, float] | None:
     """The point of a line that is nearest to ``x``; None without points."""
     known = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
@@ -277,7 +277,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float, list[float]]:
     edge = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return low - edge, high + edge, [t for t in ticks(low - edge, high + edge, 6) if low - edge <= t <= high + edge]
 
-
+# %% ../../nbs/trust/curves.ipynb #ec3e6add
 def tradeoff(
     points: Sequence[Point],
     *,
@@ -308,8 +308,8 @@ def tradeoff(
     xs = [v for p in drawn for v in (p.x, p.low, p.high) if v is not None and math.isfinite(v)] or [0.0, 1.0]
     x0, x1, across_ticks = _padded([*xs, *([bound] if bound is not None else [])])
     y0, y1, up_ticks = _padded([p.y for p in drawn] or [0.0, 1.0])
-    frame = Frame(52, 40, 358, 240, (x0, x1), (y0, y1))
-    out = [element("text", title, x=52, y=14, font_weight=600), *axes(frame, across, up, across_ticks, up_ticks)]
+    frame = Frame(62, 40, 348, 240, (x0, x1), (y0, y1))
+    out = [element("text", title, x=62, y=14, font_weight=600), *axes(frame, across, up, across_ticks, up_ticks)]
     if bound is not None:
         out += _side(frame, bound, fails or ("below" if ratio else "above"))
     out.append(_curve(frame, sorted((p.x, p.y) for p in drawn if p.on_front), ACCENT, width=1.5))
@@ -320,11 +320,11 @@ def tradeoff(
         text = f"{i + 1}  {short(p.label, 28 if p.chosen else 38)}{'  ← chosen' if p.chosen else ''}"
         weight = 600 if p.chosen else None
         figures = f"{figure(p.x)} · {figure(p.y)}" if p in drawn else "undefined"
-        out.append(element("text", text, x=52, y=y + 18 * i, font_weight=weight))
+        out.append(element("text", text, x=62, y=y + 18 * i, font_weight=weight))
         out.append(element("text", figures, x=410, y=y + 18 * i, text_anchor="end", fill=DIM))
     return svg(424, y + 18 * len(named), out)
 
-
+# %% ../../nbs/trust/curves.ipynb #8ea4b7af
 def _side(frame: Frame, bound: float, fails: str) -> list[str]:
     """The side of the bound that fails, hatched, and the bound."""
     (x, bottom), (_, top) = frame.at(bound, frame.y[0]), frame.at(bound, frame.y[1])
@@ -361,7 +361,7 @@ def _model(frame: Frame, p: Point, number: int) -> list[str]:
             )
         ]
     out = []
-    if p.low is not None and p.high is not None:
+    if p.low is not None and p.high is not None and math.isfinite(p.low + p.high):
         out.append(element("line", x1=frame.at(p.low, 0)[0], x2=frame.at(p.high, 0)[0], y1=y, y2=y, stroke=ACCENT, stroke_opacity="0.6"))  # fmt: skip
     colour = ACCENT if p.on_front or p.chosen else DIM
     out.append(
@@ -386,7 +386,7 @@ def _said(p: Point) -> str:
         f"{p.label or 'a trial'} {' '.join(filter(None, [figure(p.x), span(p.low, p.high)]))} and {figure(p.y)}{signs}"
     )
 
-
+# %% ../../nbs/trust/curves.ipynb #60338a41
 def tradeoff_alt(
     points: Sequence[Point],
     *,

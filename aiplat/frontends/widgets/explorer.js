@@ -291,7 +291,7 @@ function gaps(state, data, save) {
   };
   const items = rows.map((row, i) => {
     const interval = known(row.low) && known(row.high) ? ` (${figure(row.low)} to ${figure(row.high)})` : "";
-    return h("li", { class: `row ${row.word || (row.compared === false ? "small" : "")}`, tabindex: i ? -1 : 0, "aria-label": tell(row),
+    return h("li", { class: `gap ${row.word || (row.compared === false ? "small" : "")}`, tabindex: i ? -1 : 0, "aria-label": tell(row),
         onfocus: () => { items.forEach((each, k) => each.setAttribute("tabindex", k === i ? 0 : -1)); detail.textContent = tell(row); },
         onpointerenter: () => { detail.textContent = tell(row); }, onkeydown: (event) => step(event, i) },
       h("span", { class: "name", title: row.group }, row.group, h("small", {}, [row.several ? words(row.rate) : "", `n ${whole(row.n)}`].filter(Boolean).join(" · "))), plot(row),
@@ -311,7 +311,7 @@ function gaps(state, data, save) {
         choice("order", SORTS, state.sort, (sort) => { state.sort = sort; state.draw("sort"); })),
       wants ? h("p", { class: "hint wants" }, `${wants} ${against.length ? `Drawn is each group against ${against.join(" and ")}.` : ""}`) : null, verdict,
       rows.length ? h("ul", { class: "forest", "aria-label": `${measures[state.criterion].label} by ${state.gapsBy}` }, ...items,
-        h("li", { class: "row axis", "aria-hidden": "true" }, h("span", { class: "name" }), axis, h("span", {}), h("span", {}))) : h("p", { class: "hint" }, found.undefined || "nothing was compared"),
+        h("li", { class: "gap axis", "aria-hidden": "true" }, h("span", { class: "name" }), axis, h("span", {}), h("span", {}))) : h("p", { class: "hint" }, found.undefined || "nothing was compared"),
       sides.length ? h("p", { class: "hint" }, `Dashed: the bound of ${bound}${ratio ? `, and one over it` : ", in both directions"}. Hatched: what fails.`) : null, detail],
     update: () => {},
   };

@@ -42,7 +42,7 @@ def _judged(said: Verdict) -> dict[str, Any]:
     informs = "" if said.gates else " (no gate asks for this; it informs)"
     return {"bound": said.bound, "word": said.word, "why": f"{said.why}{informs}"}
 
-
+# %% ../../../nbs/frontends/widgets/explorer.ipynb #4b1ea65b
 def _rates(audit: Audit) -> dict[str, Any]:
     """Every rate of every group, as it is."""
     out: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def _rates(audit: Audit) -> dict[str, Any]:
                 )
     return out
 
-
+# %% ../../../nbs/frontends/widgets/explorer.ipynb #ef4a5680
 def _ordered(audit: Audit, operating: Operating) -> dict[str, Any]:
     """The operating points with groupings in the audit's order; the ledger keeps names in alphabetical order."""
     kept = operating.to_dict()
