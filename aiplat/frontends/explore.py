@@ -126,11 +126,8 @@ def kept(ws: Workspace, model_digest: str) -> "Exploration | None":
     if not audits:
         return None
     newest = audits[0]
-    about: dict[str, Any] = {
-        "run": newest.subject.removeprefix("run:"),
-        "data_digest": newest.data_digest,
-        "seq": newest.seq,
-    }
+    about: dict[str, Any] = {"run": newest.subject.removeprefix("run:"), "data": f"rows {newest.data_digest[:8]}"}
+    about |= {"data_digest": newest.data_digest, "seq": newest.seq}
     shown = restore(newest.measured, **about)
     points, seq = left(ws, shown.by, model_digest=model_digest, data_digest=newest.data_digest)
     return Exploration(shown, points, seq, newest.at)
