@@ -32,7 +32,10 @@ def chances(base: float, true_positive: float, false_positive: float) -> NDArray
         The model's rates.
     """
     return np.array(
-        [[(1 - base) * (1 - false_positive), (1 - base) * false_positive], [base * (1 - true_positive), base * true_positive]]
+        [
+            [(1 - base) * (1 - false_positive), (1 - base) * false_positive],
+            [base * (1 - true_positive), base * true_positive],
+        ]
     )
 
 # %% ../../nbs/trust/power.ipynb #676d7b78
@@ -60,7 +63,15 @@ def words(
             if bound is None:
                 continue
             sides = {each.side(bound) for each in found.comparisons}
-            word = "undefined" if found.value is None else "fail" if "beyond" in sides else "insufficient" if "open" in sides else "pass"
+            word = (
+                "undefined"
+                if found.value is None
+                else "fail"
+                if "beyond" in sides
+                else "insufficient"
+                if "open" in sides
+                else "pass"
+            )
             out[criterion, " & ".join(names)] = word
     return out
 
