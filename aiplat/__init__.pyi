@@ -12,9 +12,9 @@ from aiplat.training.mitigate import mitigate as mitigate
 from aiplat.trust.evaluate import evaluate as evaluate
 from aiplat.trust.audit import audit as audit
 from aiplat.frontends.explore import explore as explore
-from aiplat.trust.explain import explain as explain
-from aiplat.trust.cards import card as card
-from aiplat.trust.reports import report as report
+from aiplat.trust.explaining.explain import explain as explain
+from aiplat.trust.reporting.cards import card as card
+from aiplat.trust.reporting.reports import report as report
 from aiplat.release.registry import register as register
 from aiplat.release.registry import models as models
 from aiplat.release.registry import gate as gate

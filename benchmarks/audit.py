@@ -56,7 +56,7 @@ def shown(bench: str, value: float, target: str, ok: bool, **detail: Any) -> dic
 
 def six(drawn: Any) -> Any:
     """The six rates of every group in every resample."""
-    from aiplat.trust.counts import parts
+    from aiplat.trust.counting.counts import parts
 
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.stack([np.divide(*parts(drawn, name)) for name in SIX], axis=-1)
@@ -64,8 +64,8 @@ def six(drawn: Any) -> Any:
 
 def measured(tally: Any, draws: int = 1000) -> Any:
     """All rates with their intervals, of each column alone and of both crossed, and a bootstrap of the crossing."""
-    from aiplat.trust.rates import rates_of
-    from aiplat.trust.resample import resample
+    from aiplat.trust.counting.rates import rates_of
+    from aiplat.trust.counting.resample import resample
 
     rates = [rates_of(each) for each in (tally.over("sex"), tally.over("race"), tally)]
     return rates, resample(tally.cells.flat, six, draws=draws) if draws else None
@@ -73,15 +73,15 @@ def measured(tally: Any, draws: int = 1000) -> Any:
 
 def from_text(frame: Any, draws: int = 1000) -> Any:
     """Everything from a frame with text columns."""
-    from aiplat.trust.tables import tally_table
+    from aiplat.trust.counting.tables import tally_table
 
     return measured(tally_table(frame, target="came", prediction="said", by="sex,race"), draws)
 
 
 def from_codes(rows: int) -> Callable[[], Any]:
     """Everything from columns that are codes already."""
+    from aiplat.trust.counting.tally import tally_codes
     from aiplat.trust.metrics import Outcome
-    from aiplat.trust.tally import tally_codes
 
     rng = np.random.default_rng(0)
     sex, race, came, said = (rng.integers(0, k, rows, dtype=np.uint8) for k in (2, 5, 2, 2))
@@ -152,9 +152,9 @@ def audit_vs_bootstrap() -> dict[str, Any]:
 
 def audit_auc() -> dict[str, Any]:
     """One million rows: ten ROC areas with DeLong's intervals, beyond the pass that makes the histogram."""
-    from aiplat.trust.histograms import auc
+    from aiplat.trust.counting.histograms import auc
+    from aiplat.trust.counting.tables import tally_table
     from aiplat.trust.intervals import delong
-    from aiplat.trust.tables import tally_table
 
     frame = people(1_000_000)
     tally = tally_table(frame, target="came", prediction="said", by="sex,race", score="score")
@@ -208,7 +208,7 @@ def audit_memory() -> dict[str, Any]:
 def audit_report() -> dict[str, Any]:
     """The audit of a run on the sample with evidence in the ledger and a sealed report; wall time, in seconds."""
     from aiplat.trust.audit import audit
-    from aiplat.trust.reports import report
+    from aiplat.trust.reporting.reports import report
     from tests import models
 
     folder, here = Path(tempfile.mkdtemp(prefix="aiplat-bench-")), os.getcwd()

@@ -22,7 +22,7 @@ def _fitted(name: str):
 
 def explain_1000_rows() -> dict:
     """Exact contributions of 1,000 rows, for each default candidate but the forest; the slowest."""
-    from aiplat.trust.explainers import exact_values
+    from aiplat.trust.explaining.explainers import exact_values
 
     warnings.filterwarnings("ignore")
     taken = {}
@@ -42,7 +42,7 @@ def explain_forest_vs_shap() -> dict:
     import numpy as np
     import shap
 
-    from aiplat.trust.explainers import exact_values
+    from aiplat.trust.explaining.explainers import exact_values
 
     warnings.filterwarnings("ignore")
     model, train, rows = _fitted("random_forest")

@@ -12,7 +12,7 @@ import pytest
 from aiplat.core.errors import UserError
 from aiplat.trust.audit import audit_predictions, restore
 from aiplat.trust.bounds import Rule
-from aiplat.trust.counts import Grouped
+from aiplat.trust.counting.counts import Grouped
 from aiplat.trust.power import chances, scaled, simulate
 
 # The sizes of the groups in Adult's test set.

@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiplat.core.errors import UserError
-from aiplat.trust import histograms, intervals
-from aiplat.trust.encode import codes_of, factor, levels_of
-from aiplat.trust.expressions import expression
+from aiplat.trust import intervals
+from aiplat.trust.counting import histograms
+from aiplat.trust.counting.encode import codes_of, factor, levels_of
+from aiplat.trust.counting.expressions import expression
+from aiplat.trust.counting.rates import means, rates_of
+from aiplat.trust.counting.tables import rows_where, tally_on, tally_table
+from aiplat.trust.counting.tally import Tally, tally, tally_codes
 from aiplat.trust.metrics import Outcome
-from aiplat.trust.rates import means, rates_of
-from aiplat.trust.tables import rows_where, tally_on, tally_table
-from aiplat.trust.tally import Tally, tally, tally_codes
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

@@ -19,13 +19,13 @@ from aiplat.core import evidence
 from aiplat.core.errors import UserError
 from aiplat.core.show import jsonable
 from aiplat.data.sample import credit
-from aiplat.trust import explainers, shapley
-from aiplat.trust.explain import Subject, explain, explained
-from aiplat.trust.explainers import Inexact, exact_values
-from aiplat.trust.explanations import explanation_section
-from aiplat.trust.origins import Mixed, origins
-from aiplat.trust.reasons import reasons_for, usual_values
-from aiplat.trust.trees import Tree, histogram_trees, plain_tree, tree_values
+from aiplat.trust.explaining import explainers, shapley
+from aiplat.trust.explaining.explain import Subject, explain, explained
+from aiplat.trust.explaining.explainers import Inexact, exact_values
+from aiplat.trust.explaining.explanations import explanation_section
+from aiplat.trust.explaining.origins import Mixed, origins
+from aiplat.trust.explaining.reasons import reasons_for, usual_values
+from aiplat.trust.explaining.trees import Tree, histogram_trees, plain_tree, tree_values
 from tests.models import governed
 
 ROWS, TRAIN = 1400, 1000

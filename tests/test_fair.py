@@ -24,7 +24,7 @@ from aiplat.training.problem import pose
 from aiplat.training.spaces import Candidate
 from aiplat.training.trials import Rows
 from aiplat.trust.bounds import Rule
-from aiplat.trust.counts import Grouped
+from aiplat.trust.counting.counts import Grouped
 from aiplat.trust.groups import all_disparities, group_lines
 from aiplat.trust.metrics import outcome
 

@@ -21,15 +21,15 @@ from aiplat.data.sample import credit
 from aiplat.release.verify import verify
 from aiplat.release.versions import register
 from aiplat.training.runs import log_run
-from aiplat.trust import impact, law144, points
 from aiplat.trust.audit import audit
-from aiplat.trust.cards import TAG, card
 from aiplat.trust.evaluate import evaluate
-from aiplat.trust.pages import record_in
-from aiplat.trust.papers import KINDS, Report
-from aiplat.trust.reports import report
-from aiplat.trust.sealed import digest_of, opened
-from aiplat.trust.statements import read_answers
+from aiplat.trust.reporting import impact, law144, points
+from aiplat.trust.reporting.cards import TAG, card
+from aiplat.trust.reporting.pages import record_in
+from aiplat.trust.reporting.papers import KINDS, Report
+from aiplat.trust.reporting.reports import report
+from aiplat.trust.reporting.sealed import digest_of, opened
+from aiplat.trust.reporting.statements import read_answers
 
 ADULT = Path(__file__).parent.parent.parent / "shared" / "data" / "adult"
 EVIL = '<script>alert(1)</script><img src=x onerror="y">"\'&|`**[a](javascript:b)'
@@ -273,8 +273,8 @@ def test_every_way_to_alter_a_report_is_found(sealed, ws):
 
 def test_figures_that_were_invented_before_sealing_do_not_come_out_again(model, ws):
     """Somebody seals a record with better figures: the seal is right, the figures are not."""
-    from aiplat.trust import audit_report
-    from aiplat.trust.sealed import seal
+    from aiplat.trust.reporting import audit_report
+    from aiplat.trust.reporting.sealed import seal
 
     evaluate("last")
     audit("last", by=["sex"])
@@ -296,7 +296,7 @@ def test_without_the_rows_the_seal_still_holds_and_the_counting_is_said_to_be_im
 
 def test_a_page_of_another_build_is_not_called_forged_and_not_called_proved(sealed, monkeypatch):
     page = Path("audit.html").read_text()
-    monkeypatch.setattr("aiplat.trust.reproduction.made_with", lambda: "aiplat 9, build 1")
+    monkeypatch.setattr("aiplat.trust.reporting.reproduction.made_with", lambda: "aiplat 9, build 1")
     assert "it holds" in str(report(check="audit.html"))  # the same signs need no excuse
     Path("audit.html").write_text(page.replace("does not cover", "covers"))
     proof = report(check="audit.html", out="anew.html")

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiplat.core.errors import UsageError, UserError
-from aiplat.trust import counts, intervals, metrics
+from aiplat.trust import intervals, metrics
 from aiplat.trust.audit import audit_predictions, restore
+from aiplat.trust.counting import counts
 
 ROOT = Path(__file__).parent.parent
 ADULT = ROOT.parent / "shared" / "data" / "adult"
@@ -513,7 +514,7 @@ def test_an_edited_tag_does_not_move_figures_to_another_model(trained):
 def test_a_card_tells_what_is_there_and_what_is_missing(trained, tmp_path):
     from aiplat.release.registry import register
     from aiplat.trust.audit import audit
-    from aiplat.trust.cards import card
+    from aiplat.trust.reporting.cards import card
 
     ws, _ = trained
     bare = card("last")

@@ -22,7 +22,7 @@ from ..trust.audit import audit
 from ..trust.evaluate import bench
 from ..trust.findings import Audit, restore
 from ..trust.groups import MIN_GROUP
-from aiplat.trust.operating import (
+from aiplat.trust.pictures.operating import (
     Operating,
     calibration_picture,
     leave,

@@ -22,7 +22,8 @@ from .explore import Exploration, kept
 from .portfolio import LAYOUT, ago, concise, elsewhere
 from ..release.aliases import aliases
 from ..release.versions import find_versions
-from ..trust import charts, verdicts
+from ..trust import verdicts
+from ..trust.pictures import charts
 from ..trust.findings import Audit
 from ..trust.groups import sentence
 from ..trust.showing import gaps_picture, notes

@@ -303,7 +303,7 @@ def check_runs(ws: Workspace) -> Iterator[Break]:
 # %% ../../nbs/release/verify.ipynb #50995d11
 def check_reports(ws: Workspace) -> tuple[list[Break], int]:
     """Records of reports that are not what the ledger holds, and how many were looked at."""
-    from aiplat.trust.sealed import kept_reports
+    from aiplat.trust.reporting.sealed import kept_reports
 
     looked, wrong = kept_reports(ws)
     todo = "do not rely on it: make the report again, and ask who could write to the folder of reports"

@@ -165,7 +165,7 @@ def card_for(ws: Workspace, name: str, version: int) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    from aiplat.trust.cards import TAG, card_of
+    from aiplat.trust.reporting.cards import TAG, card_of
 
     try:
         found = find_model(ws, f"{name}/{version}")

@@ -17,7 +17,7 @@ from .leaderboard import Board, view
 from .methods import Material, Mitigated, Way, attempt
 from .pareto import front
 from .tradeoffs import picture
-from ..trust import charts
+from ..trust.pictures import charts
 from ..trust.criteria import customary
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from ..core.errors import UsageError, UserError, nearest
 from .spaces import Candidate, Dimension
 from .trials import Rows, judge_fold
-from ..trust import counts
+from ..trust.counting import counts
 from ..trust.bounds import Rule, parse_criteria
-from ..trust.counts import Grouped
+from ..trust.counting.counts import Grouped
 from ..trust.criteria import ALL_FAMILIES, disparities, disparity
-from ..trust.encode import codes_of, columns_of
+from ..trust.counting.encode import codes_of, columns_of
 from ..trust.metrics import Outcome
 from ..trust.metrics import metric as find_metric
-from ..trust.rates import class_rates, error_rates, error_sums
+from ..trust.counting.rates import class_rates, error_rates, error_sums
 
 if TYPE_CHECKING:
     from aiplat.training.problem import Problem

@@ -179,7 +179,7 @@ def _checked(run: "Run", by: list[str]) -> None:
 def _rows(ws: Workspace, run: "Run", by: list[str]) -> tuple["pd.DataFrame", "pd.DataFrame", list[str]]:
     """The run's rows, and the checked names of the sensitive columns."""
     from aiplat.data import snapshots
-    from aiplat.trust.encode import codes_of, columns_of
+    from aiplat.trust.counting.encode import codes_of, columns_of
 
     train, test = snapshots.load(ws, run.data_digest), snapshots.load(ws, run.test_digest)
     names = columns_of(by, [str(column) for column in train.columns])

@@ -15,7 +15,7 @@ from .leaderboard import Board
 from .pareto import FairSchedule
 from .report import Training, short
 from .trials import Trial
-from ..trust import charts
+from ..trust.pictures import charts
 from ..trust.bounds import Rule
 from ..trust.verdicts import KINDS
 

@@ -18,10 +18,10 @@ from ..core.workspace import Workspace, workspace
 from ..data.sources import Data, ModelOrData, describe_source
 from . import verdicts
 from .bounds import Rule
-from .chunks import Chunk
-from .encode import columns_of
+from .counting.chunks import Chunk
+from .counting.encode import columns_of
 from .evaluate import bench
-from .expressions import expression
+from .counting.expressions import expression
 from .findings import Audit as Audit
 from .findings import restore as restore
 from .groups import MIN_GROUP, GroupLine, all_disparities, lines_of
@@ -30,8 +30,8 @@ from .policy import policy_from, policy_of, reference_in, references
 from .showing import criteria_table as criteria_table  # one door for cards and reports
 from .showing import family_blocks as family_blocks
 from .showing import notes as notes
-from .tables import rows_where, tally_on, tally_table
-from .tally import Tally, tally
+from .counting.tables import rows_where, tally_on, tally_table
+from .counting.tally import Tally, tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +275,7 @@ class Given:
     Parameters
     ----------
     target, prediction, score, weights
-        As for :func:`aiplat.trust.tables.tally_table`.
+        As for :func:`aiplat.trust.counting.tables.tally_table`.
     """
 
     target: str

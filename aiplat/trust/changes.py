@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt
-from .counts import Grouped, parts
-from .encode import codes_of, columns_of
+from .counting.counts import Grouped, parts
+from .counting.encode import codes_of, columns_of
 from .metrics import Outcome
 from .policy import reference_of
 

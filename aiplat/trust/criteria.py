@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .counts import RATES
+from .counting.counts import RATES
 from .intervals import Measure
-from .rates import Rates
+from .counting.rates import Rates
 from .simultaneous import critical, gap, load
 
 # %% ../../nbs/trust/criteria.ipynb #c044ec1e
@@ -350,7 +350,7 @@ def disparities(
     names
         The groups.
     rates
-        As from :mod:`aiplat.trust.rates`.
+        As from :mod:`aiplat.trust.counting.rates`.
     min_group
         The smallest denominator that is compared.
     reference

@@ -21,7 +21,8 @@ from ..core.show import Block, Facts, Heading, Result, Svg, Table
 from ..core.workspace import Workspace, workspace
 from ..data import snapshots
 from ..data.sources import Data, describe_source, read
-from . import charts, intervals
+from . import intervals
+from .pictures import charts
 from .intervals import Measure
 from .metrics import METRICS, Outcome, label, measure, outcome
 from .metrics import default_metric as default_metric  # training asks for both here

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.show import Kind, Svg, Table
-from . import charts
+from .pictures import charts
 from .criteria import Disparity, compared, disparities
 from .intervals import Measure
 from .metrics import Outcome
-from .rates import rates_of
-from .tally import Tally, tally
+from .counting.rates import rates_of
+from .counting.tally import Tally, tally
 
 if TYPE_CHECKING:
     import pandas as pd

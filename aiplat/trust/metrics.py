@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UsageError, UserError, nearest
-from . import counts, intervals
+from . import intervals
+from .counting import counts
 from .intervals import Measure, undefined
 
 # %% ../../nbs/trust/metrics.ipynb #4ef6b3f3

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bounds import Rule
-from .counts import Grouped
+from .counting.counts import Grouped
 from .criteria import customary, disparities
-from .rates import class_rates
+from .counting.rates import class_rates
 
 Chances = Callable[[tuple[str, ...]], NDArray[np.float64]]
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..core.show import Block, Facts, Heading, Kind, Svg, Table, Text, fmt
-from . import charts, verdicts
+from . import verdicts
+from .pictures import charts
 from .criteria import ALL_FAMILIES, Comparison, Disparity
 from .groups import GroupLine, forest_of, groups_table, sentence
 from .intervals import Measure

@@ -14,9 +14,9 @@ import traitlets
 
 from ...core.show import jsonable
 from ...trust.criteria import ALL_FAMILIES, customary
-from ...trust.drawing import STYLES
+from ...trust.pictures.drawing import STYLES
 from ...trust.findings import Audit
-from ...trust.operating import Operating
+from ...trust.pictures.operating import Operating
 from ...trust.verdicts import Verdict
 
 # %% ../../../nbs/frontends/widgets/explorer.ipynb #a659e1a3

@@ -1,0 +1,1 @@
+"""What a model leans on, for whom, and why a case was denied."""

@@ -1,0 +1,1 @@
+"""Pictures that a saved notebook, a card and a mail can all show."""

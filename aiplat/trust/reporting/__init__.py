@@ -1,0 +1,1 @@
+"""What people outside get: cards, reports, evidence files, and the proof that they hold."""
