@@ -7,7 +7,6 @@ __all__ = ['FLAGS', 'Flags', 'flags', 'Call', 'parse', 'arguments_of', 'usage', 
 
 # %% ../../nbs/frontends/lines.ipynb #6f93513f
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError
-from ..core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt
+from ..core.show import Block, Facts, Heading, Kind, Result, Table, Text
 from .counting.counts import Grouped, parts
 from .counting.encode import codes_of, columns_of
 from .metrics import Outcome
