@@ -222,7 +222,14 @@ def _init(ray: Any, address: str, loopback: bool) -> None:
     try:
         if loopback:
             ray_constants.ENABLE_RAY_CLUSTER = False
-        ray.init(address=address, namespace="aiplat", log_to_driver=False, logging_level=logging.CRITICAL)
+        for more in (True, True, False):
+            try:
+                ray.init(address=address, namespace="aiplat", log_to_driver=False, logging_level=logging.CRITICAL)
+                break
+            except ConnectionAbortedError as error:
+                # Ray's client server starts a process for each client, which now and then ends at once; the next one lives.
+                if not more or "Starting Ray client server failed" not in str(error):
+                    raise
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = cluster
         if main and before is not None:

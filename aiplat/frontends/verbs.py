@@ -63,7 +63,7 @@ class Verb:
         return getattr(importlib.import_module(self.module), self.attribute)
 
 # %% ../../nbs/frontends/verbs.ipynb #62798701
-VERBS: tuple[Verb, ...] = (
+_MAKE = (
     Verb(
         "init",
         "core.workspace:init",
@@ -100,6 +100,11 @@ VERBS: tuple[Verb, ...] = (
     Verb("show", "training.runs:show", "Show one run in full", "Train"),
     Verb("compare", "training.runs:compare", "Put two runs side by side", "Train"),
     Verb("mitigate", "training.mitigate:mitigate", "Make a model fairer", "Train"),
+)
+
+# %% ../../nbs/frontends/verbs.ipynb #2d327ff7
+VERBS: tuple[Verb, ...] = (
+    *_MAKE,
     Verb(
         "evaluate",
         "trust.evaluate:evaluate",
