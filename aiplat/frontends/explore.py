@@ -19,13 +19,11 @@ from ..core.show import Block, Heading, Result, Text
 from ..core.workspace import Workspace, workspace
 from ..data.sources import Data
 from ..trust.audit import audit
-from ..trust.evaluate import bench
 from ..trust.findings import Audit, restore
 from ..trust.groups import MIN_GROUP
 from aiplat.trust.pictures.operating import (
     Operating,
     calibration_picture,
-    leave,
     left,
     rates_table,
     roc_picture,
@@ -172,5 +170,5 @@ def explore(
             raise UserError(f"run {run.id[:8]} has no audit to explore", todo)
         return found
     shown = audit(ref, by=by, data=data, min_group=min_group, bins=bins)
-    points, seq = leave(ws, bench(ws, ref, data), shown.by, bins)
-    return Exploration(shown, points, seq)
+    digest = next(iter(recorded_digests(ws, find_run(ws, shown.run)).values()))
+    return Exploration(shown, *left(ws, shown.by, model_digest=digest, data_digest=shown.data_digest))

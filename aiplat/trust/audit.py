@@ -26,6 +26,7 @@ from .findings import Audit as Audit
 from .findings import restore as restore
 from .groups import MIN_GROUP, GroupLine, all_disparities, lines_of
 from .metrics import Outcome, outcome
+from .pictures import operating
 from .policy import policy_from, policy_of, reference_in, references
 from .showing import criteria_table as criteria_table  # one door for cards and reports
 from .showing import family_blocks as family_blocks
@@ -245,6 +246,7 @@ def _of_model(ws: Workspace, ref: str, data: Any, ask: Ask, slices: Sequence[str
     digests = {"model_digest": judged.model_digest, "data_digest": judged.data_digest}
     left = evidence.record(ws, "audit", subject=f"run:{run.id}", measured=result.measured(), **digests)
     result.evidence = left.seq
+    operating.leave(ws, judged, said, ask.by, ask.bins)  # what would be at other thresholds
     return result
 
 

@@ -206,7 +206,9 @@ def operating(
 KIND = "operating"
 
 
-def leave(ws: Workspace, judged: Bench, by: Sequence[str], bins: int | None = None) -> tuple[Operating | None, int]:
+def leave(
+    ws: Workspace, judged: Bench, said: Outcome, by: Sequence[str], bins: int | None = None
+) -> tuple[Operating | None, int]:
     """Count a model's groups at every threshold and leave that as evidence.
 
     Parameters
@@ -215,6 +217,8 @@ def leave(ws: Workspace, judged: Bench, by: Sequence[str], bins: int | None = No
         The workspace.
     judged
         The model and its rows.
+    said
+        What the model said of them.
     by
         The sensitive columns.
     bins
@@ -225,7 +229,7 @@ def leave(ws: Workspace, judged: Bench, by: Sequence[str], bins: int | None = No
     tuple
         The operating points and their number in the ledger; None and 0 without scores.
     """
-    points = operating(judged.frame, judged.outcome, by, bins=bins)
+    points = operating(judged.frame, said, by, bins=bins)
     if points is None:
         return None, 0
     about = {"model_digest": judged.model_digest, "data_digest": judged.data_digest}
