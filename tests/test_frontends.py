@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic  # noqa: F401  the reader of lines validates with it as soon as anybody has imported it
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
