@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from aiplat.core.show import Svg, to_html, to_markdown, to_text
 from aiplat.trust.intervals import Measure, share
 from aiplat.trust.metrics import outcome
+from aiplat.trust.operating import Curve, Operating, gaps, operating, restored, roc_picture, threshold_picture
 from aiplat.trust.pictures import charts
 from aiplat.trust.pictures.charts import Point, Row
 from aiplat.trust.pictures.drawing import STYLES
-from aiplat.trust.pictures.operating import Curve, Operating, gaps, operating, restored, roc_picture, threshold_picture
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -21,7 +21,7 @@ from ..data.sources import Data
 from ..trust.audit import audit
 from ..trust.findings import Audit, restore
 from ..trust.groups import MIN_GROUP
-from aiplat.trust.pictures.operating import (
+from aiplat.trust.operating import (
     Operating,
     calibration_picture,
     left,

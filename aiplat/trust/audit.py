@@ -26,7 +26,7 @@ from .findings import Audit as Audit
 from .findings import restore as restore
 from .groups import MIN_GROUP, GroupLine, all_disparities, lines_of
 from .metrics import Outcome, outcome
-from .pictures import operating
+from . import operating
 from .policy import policy_from, policy_of, reference_in, references
 from .showing import criteria_table as criteria_table  # one door for cards and reports
 from .showing import family_blocks as family_blocks

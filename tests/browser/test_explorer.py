@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiplat.trust.pictures.operating import gaps, operating
+from aiplat.trust.operating import gaps, operating
 from tests.browser.conftest import PICTURES
 from tests.test_pictures import HOSTILE, tried
 

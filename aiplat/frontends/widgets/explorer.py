@@ -16,7 +16,7 @@ from ...core.show import jsonable
 from ...trust.criteria import ALL_FAMILIES, customary
 from ...trust.pictures.drawing import STYLES
 from ...trust.findings import Audit
-from ...trust.pictures.operating import Operating
+from ...trust.operating import Operating
 from ...trust.verdicts import Verdict
 
 # %% ../../../nbs/frontends/widgets/explorer.ipynb #a659e1a3
