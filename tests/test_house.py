@@ -111,6 +111,17 @@ def test_a_chapter_explains_and_shows(path: Path) -> None:
     assert any(cell.get("outputs") for cell in cells), "the outputs are missing: make chapter"
 
 
+def test_links_between_chapters_lead_somewhere() -> None:
+    for path in (ROOT / "nbs").rglob("*.ipynb"):
+        home = ROOT if path.stem == "index" else path.parent  # the index is also the README
+        for cell in json.loads(path.read_text())["cells"]:
+            for link in (
+                re.findall(r"\]\(([^)\s]+)\)", "".join(cell["source"])) if cell["cell_type"] == "markdown" else ()
+            ):
+                there = link.startswith(("http", "#", "mailto:")) or (home / link.partition("#")[0]).exists()
+                assert there, f"{path.relative_to(ROOT)} links to {link}, which is not there"
+
+
 def _pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
