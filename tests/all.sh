@@ -14,9 +14,6 @@ stage "lint" bash tests/lint.sh
 
 export COVERAGE_FILE=$PWD/.coverage
 coverage erase
-# One after another: two clusters that start on one machine take each other's ports.
-stage "clusters that tests start themselves" env -u AIPLAT_RAY coverage run -m pytest -q --durations=12 --durations-min=20 tests/test_cluster.py tests/test_team.py
-
 # One Ray cluster for all that follows.
 stack=$(mktemp -d)
 finish() { (cd "$stack" && env -u AIPLAT_RAY aiplat down >/dev/null 2>&1) || true; rm -rf "$stack"; }
@@ -24,12 +21,23 @@ trap finish EXIT
 (cd "$stack" && aiplat init >/dev/null && aiplat up >/dev/null) || exit 1
 AIPLAT_RAY=$(cd "$stack" && python -c 'import json; print(json.load(open(".aiplat/stack.json"))["ray"]["address"])')
 export AIPLAT_RAY
+began=$SECONDS
 
 # A process for each: one notebook's environment variables and modules must not be another's.
 notebooks() {
-  find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -print0 | sort -z | xargs -0 -n 1 -P 3 bash -c 'told=$(coverage run "$(command -v nbdev-test)" "$0" --n-workers 0 2>&1) || { echo "✗ $0"; echo "$told"; exit 1; }'
+  find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -print0 | sort -z | xargs -0 -n 1 -P 2 bash -c 'told=$(coverage run "$(command -v nbdev-test)" "$0" --n-workers 0 2>&1) || { echo "✗ $0"; echo "$told"; exit 1; }'
 }
+# Beside them the tests that start clusters of their own, one after another: two that start at the same time on one machine
+# take each other's ports. They mostly wait, so two notebooks at a time keep the cores busy.
+clusters() {
+  env -u AIPLAT_RAY coverage run -m pytest -q --durations=12 --durations-min=20 tests/test_cluster.py tests/test_team.py
+}
+clusters >"$stack/clusters.log" 2>&1 &
+beside=$!
 stage "notebooks" notebooks
+wait "$beside" || failed+=("clusters that tests start themselves")
+cat "$stack/clusters.log"
+echo "-- clusters that tests start themselves, and notebooks: $((SECONDS - began)) s"
 stage "processes, browsers, crashes" coverage run -m pytest -q --durations=12 --durations-min=20 -n 3 --dist loadfile --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
 coverage combine --quiet
 coverage report --skip-covered --sort cover | tail -n 25
