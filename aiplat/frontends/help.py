@@ -57,7 +57,7 @@ def _columns(rows: Sequence[tuple[str, str]], colour: bool, width: int, left: in
     left = left or min(max(len(name) for name, _ in rows), 26)
     out = []
     for name, text in rows:
-        lines = textwrap.wrap(text, max(width - left - 4, 24)) or [""]
+        lines = textwrap.wrap(text, max(width - left - 4, 24), break_on_hyphens=False) or [""]
         head = _bold(name, colour, "36") + " " * max(left - len(name), 0)
         if len(name) > left:
             out.append(f"  {head}")
@@ -91,7 +91,7 @@ def overview(colour: bool = False, only: str = "") -> str:
         rows = list(FLAGS.items())
         out += [*_columns(rows, colour, width, left), ""]
     hint = "aiplat VERB --help says more. In a notebook: %load_ext aiplat, then %aiplat VERB … with DataFrames by name"
-    out += textwrap.wrap(f"{hint} and the value of any other variable x as $x.", width)
+    out += textwrap.wrap(f"{hint} and the value of any other variable x as $x.", width, break_on_hyphens=False)
     return "\n".join(out)
 
 # %% ../../nbs/frontends/help.ipynb #9bcb8888
@@ -123,7 +123,7 @@ def verb_help(verb: Verb, colour: bool = False) -> str:
     out = [_bold(usage(verb, known), colour), ""]
     for paragraph in paragraphs:
         as_is = paragraph.startswith(("- ", "* ")) or "\n    " in paragraph
-        out += [paragraph if as_is else textwrap.fill(" ".join(paragraph.split()), width), ""]
+        out += [paragraph if as_is else textwrap.fill(" ".join(paragraph.split()), width, break_on_hyphens=False), ""]
     for title, positional in (("Arguments", True), ("Options", False)):
         rows = [_option(a) for a in known if a.field_info.is_positional == positional]
         if rows:
