@@ -1,0 +1,1 @@
+"""Pipelines: files, plans, the engine that drives them, and where every run stands."""
