@@ -1,0 +1,1 @@
+"""Kernels: from an order to an executed notebook, each in a clean process of its own."""
