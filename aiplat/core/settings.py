@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from .errors import UserError, nearest
 
@@ -213,6 +214,12 @@ def _check_names(parser: configparser.ConfigParser, blank: Settings) -> None:
                 raise blank.error(f"{section}.{key}", f"[{section}] has no setting '{key}'", nearest(key, known))
 
 # %% ../../nbs/core/settings.ipynb #5e3159f2
+def _in_place(key: str, match: re.Match[str], environ: Mapping[str, str]) -> str:
+    """The value of one ``${NAME}``; a password inside the mail server's URL may hold characters that mean something there."""
+    value = environ.get(match[1], match[0])
+    return quote(value, safe="") if key == "smtp" and value is not match[0] and "://" not in value else value
+
+
 def _alerts(
     parser: configparser.ConfigParser, blank: Settings, profile: str | None, environ: Mapping[str, str]
 ) -> dict[str, str]:
@@ -226,7 +233,7 @@ def _alerts(
         if environ.get(f"AIPLAT_ALERTS_{key.upper()}"):
             values[key] = environ[f"AIPLAT_ALERTS_{key.upper()}"]
             at = f"alerts.{key}"
-        values[key] = re.sub(r"\$\{(\w+)\}", lambda match: environ.get(match[1], match[0]), values[key])
+        values[key] = re.sub(r"\$\{(\w+)\}", lambda match: _in_place(key, match, environ), values[key])
         if key == "on":
             for word in _names(values[key]):
                 if word not in ALERT_KINDS:

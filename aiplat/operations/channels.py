@@ -201,7 +201,13 @@ def _fault(settings: Settings, key: str, address: str, schemes: tuple[str, ...])
                 what = f"{key} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a host"
         except ValueError:
             what = f"{key} is not a URL"
-    return settings.error(f"alerts.{key}", what, "mend it").what if what else ""
+    return _at(settings, key, what) if what else ""
+
+
+def _at(settings: Settings, key: str, what: str) -> str:
+    """``what`` with the file and line of a key."""
+    overlay = f"alerts:{settings.profile}.{key}"
+    return settings.error(overlay if overlay in settings.lines else f"alerts.{key}", what, "").what
 
 # %% ../../nbs/operations/channels.ipynb #1f030a15
 def channels(settings: Settings) -> list[Channel]:
@@ -225,9 +231,9 @@ def channels(settings: Settings) -> list[Channel]:
         fault = _fault(settings, "smtp", smtp, ("smtp", "smtps")) if smtp else ""
         for key, address in (("sender", sender), *(("email", one) for one in recipients)):
             if not _ADDRESS.fullmatch(address):
-                fault = settings.error(f"alerts.{key}", f"'{one_line(address, 60)}' is no mail address", "").what
+                fault = _at(settings, key, f"'{one_line(address, 60)}' is no mail address")
         if not smtp:
-            fault = settings.error("alerts.email", "email needs smtp, the address of a mail server", "").what
+            fault = _at(settings, "email", "email needs smtp, the address of a mail server")
         found.append(Channel("email", one_line(", ".join(recipients), 120), smtp, sender, recipients, fault))
     return found
 
