@@ -23,18 +23,14 @@ AIPLAT_RAY=$(cd "$stack" && python -c 'import json; print(json.load(open(".aipla
 export AIPLAT_RAY
 began=$SECONDS
 
-# A process for each: one notebook's environment variables and modules must not be another's.
-notebooks() {
-  find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -print0 | sort -z | xargs -0 -n 1 -P 2 bash -c 'told=$(coverage run "$(command -v nbdev-test)" "$0" --n-workers 0 2>&1) || { echo "✗ $0"; echo "$told"; exit 1; }'
-}
-# Beside them the tests that start clusters of their own, one after another: two that start at the same time on one machine
+# Beside the notebooks the tests that start clusters of their own, one after another: two that start at the same time on one machine
 # take each other's ports. They mostly wait, so two notebooks at a time keep the cores busy.
 clusters() {
   env -u AIPLAT_RAY coverage run -m pytest -q --durations=12 --durations-min=20 tests/test_cluster.py tests/test_team.py
 }
 clusters >"$stack/clusters.log" 2>&1 &
 beside=$!
-stage "notebooks" notebooks
+stage "notebooks" python -m tests.notebooks
 wait "$beside" || failed+=("clusters that tests start themselves")
 cat "$stack/clusters.log"
 echo "-- clusters that tests start themselves, and notebooks: $((SECONDS - began)) s"
