@@ -214,10 +214,16 @@ def _check_names(parser: configparser.ConfigParser, blank: Settings) -> None:
                 raise blank.error(f"{section}.{key}", f"[{section}] has no setting '{key}'", nearest(key, known))
 
 # %% ../../nbs/core/settings.ipynb #5e3159f2
-def _in_place(key: str, match: re.Match[str], environ: Mapping[str, str]) -> str:
-    """The value of one ``${NAME}``; a password inside the mail server's URL may hold characters that mean something there."""
-    value = environ.get(match[1], match[0])
-    return quote(value, safe="") if key == "smtp" and value is not match[0] and "://" not in value else value
+def _filled(key: str, value: str, environ: Mapping[str, str]) -> str:
+    """Every ``${NAME}`` that is known replaced; a password in the mail server's URL may hold characters that mean something there."""
+
+    def one(match: re.Match[str]) -> str:
+        found = environ.get(match[1])
+        if found is None:
+            return match[0]
+        return quote(found, safe="") if key == "smtp" and "://" not in found else found
+
+    return re.sub(r"\$\{(\w+)\}", one, value)
 
 
 def _alerts(
@@ -233,7 +239,7 @@ def _alerts(
         if environ.get(f"AIPLAT_ALERTS_{key.upper()}"):
             values[key] = environ[f"AIPLAT_ALERTS_{key.upper()}"]
             at = f"alerts.{key}"
-        values[key] = re.sub(r"\$\{(\w+)\}", lambda match: _in_place(key, match, environ), values[key])
+        values[key] = _filled(key, values[key], environ)
         if key == "on":
             for word in _names(values[key]):
                 if word not in ALERT_KINDS:
