@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -92,11 +93,12 @@ def main() -> int:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     failed, took = 0, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for notebook, status, took[notebook], said in _in_children(waiting, asked.jobs, Path(folder)):
-            if status:
-                failed += 1
-                print(f"✗ {notebook}\n{said.read_text(errors='replace')}", flush=True)
+    folder = Path(tempfile.mkdtemp())  # a TemporaryDirectory would be removed by the first child that ends
+    for notebook, status, took[notebook], said in _in_children(waiting, asked.jobs, folder):
+        if status:
+            failed += 1
+            print(f"✗ {notebook}\n{said.read_text(errors='replace')}", flush=True)
+    shutil.rmtree(folder)
     slowest = sorted(took, key=lambda notebook: -took[notebook])[:8]
     print("slowest: " + ", ".join(f"{notebook.stem} {took[notebook]:.0f} s" for notebook in slowest))
     print(f"{len(waiting) - failed} of {len(waiting)} notebooks ran to their ends")
