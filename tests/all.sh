@@ -23,18 +23,18 @@ AIPLAT_RAY=$(cd "$stack" && python -c 'import json; print(json.load(open(".aipla
 export AIPLAT_RAY
 began=$SECONDS
 
-# Beside the notebooks the tests that start clusters of their own, one after another: two that start at the same time on one machine
-# take each other's ports. They mostly wait, so two notebooks at a time keep the cores busy.
+# Beside all the rest, the tests that start clusters of their own, one after another: two that start at the same time on one machine
+# take each other's ports. They mostly wait.
 clusters() {
   env -u AIPLAT_RAY coverage run -m pytest -q --durations=12 --durations-min=20 tests/test_cluster.py tests/test_team.py
 }
 clusters >"$stack/clusters.log" 2>&1 &
 beside=$!
 stage "notebooks" python -m tests.notebooks
+stage "processes, browsers, crashes" coverage run -m pytest -q --durations=12 --durations-min=20 -n 3 --dist loadfile --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
 wait "$beside" || failed+=("clusters that tests start themselves")
 cat "$stack/clusters.log"
-echo "-- clusters that tests start themselves, and notebooks: $((SECONDS - began)) s"
-stage "processes, browsers, crashes" coverage run -m pytest -q --durations=12 --durations-min=20 -n 3 --dist loadfile --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
+echo "-- clusters that tests start themselves: done after $((SECONDS - began)) s"
 coverage combine --quiet
 coverage report --skip-covered --sort cover | tail -n 25
 if [ ${#failed[@]} -gt 0 ]; then
