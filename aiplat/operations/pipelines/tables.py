@@ -339,6 +339,7 @@ def queue(
     fire_time: float | None = None,
     options: Mapping[str, Any] | None = None,
     connection: "sa.Connection | None" = None,
+    id: str = "",
 ) -> str:
     """Write down that a run is wanted.
 
@@ -356,6 +357,8 @@ def queue(
         See `RunRow`.
     connection
         Write inside this transaction instead of one of its own.
+    id
+        The id that it shall have; default: a new one.
 
     Returns
     -------
@@ -365,7 +368,7 @@ def queue(
     now = time.time()
     when = _moment(moment, now)
     row = {
-        "id": uuid.uuid4().hex, "pipeline": pipeline.name, "file": _file(pipeline), "digest": pipeline.digest,
+        "id": id or uuid.uuid4().hex, "pipeline": pipeline.name, "file": _file(pipeline), "digest": pipeline.digest,
         "parameters": plain(dict(parameters or {})), "moment": when, "cause": cause, "schedule": schedule,
         "fire_time": fire_time, "options": plain(dict(options or {})), "state": QUEUED, "reason": "", "error": None,
         "actor": ws.user, "created": now, "mlflow_run": "", "notes": [],
