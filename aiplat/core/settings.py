@@ -244,6 +244,10 @@ def _alerts(
             for word in _names(values[key]):
                 if word not in ALERT_KINDS:
                     raise blank.error(at, f"on = {word} is no kind of alert", nearest(word, ALERT_KINDS))
+        if key == "late" and values[key]:
+            period = r"(?=.*[1-9])(?:\d{1,2}d)?(?:\d{1,3}h)?(?:\d{1,4}m(?:in)?)?(?:\d{1,5}s)?"
+            if not re.fullmatch(period, values[key].replace(" ", ""), re.A):
+                raise blank.error(at, f"late = {values[key]} is not a period", "write late = 90m, 4h, 1h30m or 1d")
     return values
 
 # %% ../../nbs/core/settings.ipynb #56f50f8d

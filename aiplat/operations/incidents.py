@@ -228,7 +228,10 @@ def open_incident(
     known = _open_one(connection, name, kind)
     if known is None:  # somebody closed it between the two statements
         return open_incident(ws, connection, name, kind, text, now=now, run=run, delay=delay)
-    change = {"count": table.c.count + 1, "last": now, "last_run": run, "text": dict(text)}
+    pending = sorted({*known.text.get("pending", ()), *text.get("pending", ())})
+    kept = {**text, "pending": pending} if pending else dict(text)
+    more = 0 if run and run == known.last_run else 1  # a run that is interrupted and then fails has failed once
+    change = {"count": table.c.count + more, "last": now, "last_run": run, "text": kept}
     connection.execute(table.update().where(table.c.id == known.id).values(**change))
     box = outbox_table()
     sooner = (box.c.incident == known.id) & (box.c.state == WAITING) & (box.c.attempts == 0) & (box.c.due > now + delay)
@@ -253,6 +256,7 @@ def close_incident(
     text: Callable[[Incident], Mapping[str, Any]],
     *,
     now: float,
+    item: str = "",
     quiet: bool = False,
 ) -> Incident | None:
     """Say that it is over, in a transaction of the caller.
@@ -263,13 +267,15 @@ def close_incident(
         See `open_incident`.
     text
         Given the incident as it stood, what to say.
+    item
+        What of ``text["pending"]`` is well again; the incident stays open for the others.
     quiet
         Tell nobody.
 
     Returns
     -------
     Incident
-        As it was; ``None`` when nothing of this name is open.
+        As it was; ``None`` when nothing of this name was open, or it still is.
     """
     import sqlalchemy as sa
 
@@ -278,7 +284,11 @@ def close_incident(
     if known is None:
         return None
     table, box = incidents_table(), outbox_table()
-    connection.execute(table.update().where(table.c.id == known.id).values(closed=now))
+    this = table.update().where(table.c.id == known.id)
+    if item and (others := [each for each in known.text.get("pending", ()) if each != item]):
+        connection.execute(this.values(text={**known.text, "pending": others}))
+        return None
+    connection.execute(this.values(closed=now))
     rows = connection.execute(sa.select(box).where(box.c.incident == known.id, box.c.event == OPENED)).all()
     for row in rows:
         untried = (box.c.id == row.id) & (box.c.state == WAITING) & (box.c.attempts == 0)
@@ -387,7 +397,7 @@ def _deliver_one(ws: Workspace, row: Any, channel: Channel, now: Callable[[], fl
         pause = min(max(PAUSES[0] * 2 ** (attempt - 1), error.wait), PAUSES[1])
         state = FAILED if attempt >= ATTEMPTS else WAITING
         _change(ws, mine, state=state, claimed_until=0.0, due=now() + pause, last_error=str(error))
-        _log.warning("%s: %s (attempt %d of %d)", channel.name, error, attempt, ATTEMPTS)
+        _log.warning("an alert is not sent yet by %s: %s (attempt %d of %d)", channel.name, error, attempt, ATTEMPTS)
         return False
     _change(ws, mine, state=SENT, claimed_until=0.0, sent=now(), last_error="" if " except " not in answer else answer)
     return True
