@@ -155,6 +155,12 @@ VERBS: tuple[Verb, ...] = (
         "Operate",
     ),
     Verb(
+        "schedule export",
+        "operations.schedules.exports:export",
+        "Write schedules as what cron, systemd, GitHub, Kubernetes or Airflow run natively",
+        "Operate",
+    ),
+    Verb(
         "dashboard",
         "frontends.dashboards:dashboard",
         "Serve the dashboards: models in production, their gates, fairness and runs",
