@@ -161,6 +161,24 @@ VERBS: tuple[Verb, ...] = (
         "Operate",
     ),
     Verb(
+        "alerts list",
+        "operations.oncall:list_alerts",
+        "List what is wrong at this moment, and who was told",
+        "Operate",
+    ),
+    Verb(
+        "alerts test",
+        "operations.oncall:send_test",
+        "Send a test message over every channel now, and say what each answered",
+        "Operate",
+    ),
+    Verb(
+        "alerts close",
+        "operations.oncall:close",
+        "Close an incident by hand, without a message to anybody",
+        "Operate",
+    ),
+    Verb(
         "dashboard",
         "frontends.dashboards:dashboard",
         "Serve the dashboards: models in production, their gates, fairness and runs",
