@@ -266,7 +266,8 @@ def settled(value: Any) -> Any:
     from jinja2 import Undefined
 
     if isinstance(value, Undefined):
-        str(value)  # raises, with what is missing
+        str(value)  # raises, with what is missing; an 'if' without 'else' says nothing
+        raise UserError("there is no value", "give the 'if' an 'else'")
     if isinstance(value, Mapping):
         return {key: settled(each) for key, each in value.items()}
     if isinstance(value, KeysView | ValuesView | ItemsView | Iterator | list | tuple | set):
