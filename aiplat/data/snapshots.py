@@ -281,13 +281,15 @@ class Snapshot(Result):
         return [Text(f"{self.source} is kept as it is now", "good"), Facts(facts | again)]
 
 
-def snapshot(data: Data) -> Snapshot:
+def snapshot(data: Data, *, name: str | None = None) -> Snapshot:
     """Keep data as it is now, under a digest of its content.
 
     Parameters
     ----------
     data
         A DataFrame, a path, a URL, a database with a query, or a sample.
+    name
+        What this data is called whatever its content: ``schedule add --on data:NAME`` runs a pipeline when that changes.
 
     Returns
     -------
@@ -301,9 +303,17 @@ def snapshot(data: Data) -> Snapshot:
     """
     ws = workspace()
     frame = read(data)
-    name = save(ws, frame)
+    found = save(ws, frame)
     source = describe_source(data)
-    subject = f"data:{name}"
-    if not ledger.entries(ws, action="snapshot", subject=subject, limit=1):
-        ledger.append(ws, "snapshot", subject, {"source": source, "rows": len(frame), "columns": frame.shape[1]})
-    return Snapshot(name, source, len(frame), frame.shape[1], _where(ws, f"{name}.parquet"))
+    if not _known(ws, f"data:{found}", name):
+        body = {"source": source, "rows": len(frame), "columns": frame.shape[1]} | ({"name": name} if name else {})
+        ledger.append(ws, "snapshot", f"data:{found}", body)
+    return Snapshot(found, source, len(frame), frame.shape[1], _where(ws, f"{found}.parquet"))
+
+
+def _known(ws: Workspace, subject: str, name: str | None) -> bool:
+    """Whether the ledger has this content; under a name, whether it is the newest of that name."""
+    if not name:
+        return bool(ledger.entries(ws, action="snapshot", subject=subject, limit=1))
+    newest = ledger.entries(ws, action="snapshot", newest_first=True)
+    return next((entry.subject == subject for entry in newest if entry.body.get("name") == name), False)
