@@ -27,7 +27,12 @@ def _yaml(about: list[str], content: dict[str, Any]) -> str:
             return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+        odd = not value.replace(
+            "\n", ""
+        ).isprintable()  # among them three more characters that YAML takes for line ends
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:str", value, style='"' if odd else "|" if "\n" in value else None
+        )
 
     Dumper.add_representer(str, text)
     body = yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10_000)
