@@ -153,7 +153,8 @@ def _insert(connection: "sa.Connection", table: "sa.Table", row: Mapping[str, An
     from sqlalchemy.dialects import postgresql, sqlite
 
     maker: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(maker.insert(table).values(**row).on_conflict_do_nothing(**conflict)).rowcount == 1
+    statement = maker.insert(table).values(**row).on_conflict_do_nothing(**conflict)
+    return connection.execute(statement.returning(table.c.id)).first() is not None  # psycopg counts no inserted rows
 
 
 def _enqueue(
