@@ -296,7 +296,7 @@ def test_receivers_that_hang_or_drip_are_left(hook: Hook) -> None:
     way = Channel("webhook", "127.0.0.1", hook.url)
     message = Message("m", "test", "hello")
     hook.answers = [lambda _: over.wait(), drip]
-    with pytest.raises(Undelivered, match="timed out|no answer"):
+    with pytest.raises(Undelivered, match=r"timed out|no answer"):
         send(way, message, timeout=0.3)
     with pytest.raises(Undelivered, match="no answer within"):
         send(way, message, timeout=5, altogether=1)
@@ -545,7 +545,7 @@ def test_mail_with_tls_and_password(
             tmp_path, f"smtp = {scheme}://mailer:${{MAIL_PASSWORD}}@localhost:{port}", "email = ops@bank.example"
         )
         (way,) = channels(ws.settings)
-        with pytest.raises(Undelivered, match="(?i)certificate"):
+        with pytest.raises(Undelivered, match=r"(?i)certificate"):
             send(way, Message("m", "test", "hello"))  # nobody vouches for the server yet
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert send(way, Message("m", "test", "hello")) == "accepted by localhost"
