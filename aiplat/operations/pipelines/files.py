@@ -25,7 +25,7 @@ from .asking import asked
 from .fields import PARAMETER, PIPELINE, STEP, Notes, shown
 from .keys import read_toml
 from .plans import Pipeline, Problem, Step, in_order
-from .templates import Reference, condition, is_template, references, texts
+from .expressions import Reference, condition, is_template, references, texts
 
 # %% ../../../nbs/operations/pipelines/files.ipynb #e080cc53
 _NAME = re.compile(r"[^\W\d]\w{0,63}")
