@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from aiplat.core import ledger, workspace
 from aiplat.core.settings import load_settings
 from aiplat.core.workspace import Workspace
-from aiplat.operations import alerts, incidents
+from aiplat.operations import alerts, incidents, outbox
 from aiplat.operations.channels import Channel, Message, Undelivered, channels, chat, mail, send
 from aiplat.operations.pipelines import tables
 from aiplat.operations.pipelines.tables import RunRow, StepRow
@@ -132,6 +132,11 @@ def end_run(ws: Workspace, number: int, state: str, steps: list[StepRow] | None 
     return run
 
 
+def deliver(ws: Workspace, now: float | None = None) -> int:
+    """Deliver, and wait until that is done."""
+    return alerts.deliver(ws, now, wait=None)
+
+
 def broken(run: str = "", **error: Any) -> StepRow:
     what = {
         "kind": "cell",
@@ -156,7 +161,7 @@ def state_of(ws: Workspace) -> list[tuple[str, str, int]]:
 def test_three_failed_nights_are_one_message_and_the_fourth_tells_of_them(told: Workspace, hook: Hook) -> None:
     for number, state in enumerate(["failed", "cancelled", "failed", "failed", "skipped"]):
         end_run(told, number, state, [broken()] if state == "failed" else [])
-        alerts.deliver(told, NOON + 10_000)
+        deliver(told, NOON + 10_000)
     assert hook.titles == ["✗ nightly failed in step train[segment=north]"]
     text = hook.got[0][1]["text"]
     for part in ("nightly", "2026-11-01T02:00", "cell: 4: model.fit(X)", "ValueError: no rows", "mend the cell"):
@@ -165,10 +170,10 @@ def test_three_failed_nights_are_one_message_and_the_fourth_tells_of_them(told: 
     (incident,) = incidents.read_incidents(told, open_only=True)
     assert (incident.count, incident.run, incident.last_run) == (3, run_id(0), run_id(3))
     end_run(told, 9, "done")
-    assert alerts.deliver(told, NOON + 10_000) == 1 and alerts.deliver(told, NOON + 20_000) == 0
+    assert deliver(told, NOON + 10_000) == 1 and deliver(told, NOON + 20_000) == 0
     assert hook.titles[1:] == ["✓ nightly works again after 3 failures"]
     end_run(told, 10, "failed", [broken()])
-    assert alerts.deliver(told, NOON + 20_000) == 1, "a new incident after the recovery is told"
+    assert deliver(told, NOON + 20_000) == 1, "a new incident after the recovery is told"
     assert len(set(hook.ids)) == 3
 
 
@@ -182,13 +187,13 @@ def test_runs_by_hand_and_other_schedules_are_incidents_of_their_own(told: Works
 
 def test_an_interrupted_run_that_is_taken_up_again_wakes_nobody(told: Workspace, hook: Hook) -> None:
     end_run(told, 1, "interrupted")
-    alerts.deliver(told, NOON + 61)
+    deliver(told, NOON + 61)
     end_run(told, 1, "done")
-    alerts.deliver(told, NOON + 10_000)
+    deliver(told, NOON + 10_000)
     assert hook.got == [] and [state for _, state, _ in state_of(told)] == ["dropped"]
     end_run(told, 2, "interrupted")
     end_run(told, 2, "failed", [broken()])
-    alerts.deliver(told, NOON + 121)
+    deliver(told, NOON + 121)
     assert len(hook.got) == 1, "a failure is told at once, also when an interruption came before it"
     assert incidents.read_incidents(told, open_only=True)[0].count == 1
 
@@ -198,14 +203,14 @@ def test_a_run_that_rolls_back_leaves_no_incident(told: Workspace) -> None:
     with pytest.raises(RuntimeError), tables.transaction(told) as connection:
         alerts.ended(told, connection, run, [])
         raise RuntimeError  # what the engine wrote in the same transaction could not be written
-    assert incidents.read_incidents(told) == [] and alerts.deliver(told, NOON + 100) == 0
+    assert incidents.read_incidents(told) == [] and deliver(told, NOON + 100) == 0
 
 
 def test_settings_say_what_is_told(tmp_path: Path, hook: Hook) -> None:
     ws = alerting(tmp_path, f"webhook = {hook.url}", "on = recovery")
     end_run(ws, 1, "failed")
     end_run(ws, 2, "done")
-    alerts.deliver(ws, NOON + 10_000)
+    deliver(ws, NOON + 10_000)
     assert hook.got == [] and len(incidents.read_incidents(ws)) == 1, (
         "nobody heard of the failure, so nobody hears of its end"
     )
@@ -219,13 +224,13 @@ def test_lateness_is_told_once_and_the_late_success_ends_it(told: Workspace, hoo
         connection.execute(tables.runs_table().insert().values(**vars(run)))
     for seconds in (3599, 3601, 3602):
         alerts.late(told, NOON + seconds)
-        alerts.deliver(told, NOON + seconds)
+        deliver(told, NOON + seconds)
     assert len(hook.titles) == 1 and "late: still running" in hook.titles[0]
     with tables.transaction(told) as connection:
         connection.execute(tables.runs_table().update().values(state="done", ended=NOON + 7200))
     end_run(told, 1, "done", ended=NOON + 7200)
     alerts.late(told, NOON + 7300)
-    alerts.deliver(told, NOON + 7300)
+    deliver(told, NOON + 7300)
     assert hook.titles[1:] == ["✓ nightly is done, 2 h after its time"]
 
 
@@ -233,18 +238,18 @@ def test_lateness_is_told_once_and_the_late_success_ends_it(told: Workspace, hoo
 
 
 def test_a_refused_message_waits_longer_each_time_and_is_given_up(told: Workspace, hook: Hook) -> None:
-    hook.answers = [500] * incidents.ATTEMPTS
+    hook.answers = [500] * outbox.ATTEMPTS
     end_run(told, 1, "failed", [broken()])
     now, pauses = NOON + 100, []
-    for _ in range(incidents.ATTEMPTS):
-        alerts.deliver(told, now)
+    for _ in range(outbox.ATTEMPTS):
+        deliver(told, now)
         (message,) = incidents.read_messages(told, [incidents.read_incidents(told)[0].id])
         pauses.append(round(message["due"] - now, -1))
-        assert alerts.deliver(told, now + 1) == 0 and message["last_error"].startswith("127.0.0.1")
+        assert deliver(told, now + 1) == 0 and message["last_error"].startswith("127.0.0.1")
         now = message["due"] + 1
-    assert message["state"] == "failed" and len(hook.got) == incidents.ATTEMPTS and len(set(hook.ids)) == 1
+    assert message["state"] == "failed" and len(hook.got) == outbox.ATTEMPTS and len(set(hook.ids)) == 1
     assert pauses == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    assert alerts.deliver(told, now + 1e6) == 0, "a message that was given up is not sent"
+    assert deliver(told, now + 1e6) == 0, "a message that was given up is not sent"
     listed = run_cli("alerts", "list", cwd=told.root).stdout
     assert "500" in listed and "10 attempts" in listed and "secret-of-the-hook" not in listed
 
@@ -252,13 +257,13 @@ def test_a_refused_message_waits_longer_each_time_and_is_given_up(told: Workspac
 def test_a_receiver_that_restarts_gets_what_waited(told: Workspace, hook: Hook) -> None:
     hook.stop()
     end_run(told, 1, "failed", [broken()])
-    assert alerts.deliver(told, NOON + 100) == 0 and state_of(told) == [("opened", "waiting", 1)]
+    assert deliver(told, NOON + 100) == 0 and state_of(told) == [("opened", "waiting", 1)]
     end_run(told, 2, "done")
     assert [event for event, _, _ in state_of(told)] == ["opened", "recovered"]
     again = Hook(hook.port)
     try:
-        assert alerts.deliver(told, NOON + 500) == 1, "the recovery waits for the message about what it ends"
-        assert alerts.deliver(told, NOON + 501) == 1
+        assert deliver(told, NOON + 500) == 1, "the recovery waits for the message about what it ends"
+        assert deliver(told, NOON + 501) == 1
         assert [title[0] for title in again.titles] == ["✗", "✓"]
     finally:
         again.stop()
@@ -267,7 +272,7 @@ def test_a_receiver_that_restarts_gets_what_waited(told: Workspace, hook: Hook) 
 def test_a_redirect_is_no_success_and_is_not_followed(told: Workspace, hook: Hook) -> None:
     hook.answers = [302]
     end_run(told, 1, "failed")
-    alerts.deliver(told, NOON + 100)
+    deliver(told, NOON + 100)
     assert state_of(told) == [("opened", "waiting", 1)] and "followed" not in hook.ids
 
 
@@ -279,8 +284,8 @@ def test_a_receiver_that_says_when_to_come_back_is_obeyed(told: Workspace, hook:
 
     hook.answers = [busy]
     end_run(told, 1, "failed")
-    alerts.deliver(told, NOON + 100)
-    assert alerts.deliver(told, NOON + 650) == 0 and alerts.deliver(told, NOON + 760) == 1
+    deliver(told, NOON + 100)
+    assert deliver(told, NOON + 650) == 0 and deliver(told, NOON + 760) == 1
 
 
 def test_receivers_that_hang_or_drip_are_left(hook: Hook) -> None:
@@ -314,6 +319,17 @@ def test_only_web_addresses_are_webhooks(tmp_path: Path, url: str) -> None:
         send(way, Message("m", "test", "hello"))
 
 
+def test_a_hanging_receiver_holds_nobody_up(told: Workspace, hook: Hook) -> None:
+    over = threading.Event()
+    hook.answers = [lambda handler: (over.wait(60), handler.send_response(200), handler.end_headers())]
+    end_run(told, 1, "failed")
+    assert alerts.deliver(told, NOON + 100, wait=0.05) == 0, "the sending goes on in a thread"
+    assert alerts.deliver(told, NOON + 100) == 0 and not over.is_set(), "and is not begun twice"
+    over.set()
+    outbox._senders[told.state].join(60)
+    assert state_of(told) == [("opened", "sent", 1)] and len(hook.got) == 1
+
+
 # ---- two at once, and deaths ----------------------------------------------------------------------------------------
 
 DELIVER = """
@@ -324,7 +340,7 @@ ws = workspace(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
-    alerts.deliver(ws, float(sys.argv[2]))
+    alerts.deliver(ws, float(sys.argv[2]), wait=None)
 """
 
 
@@ -391,9 +407,9 @@ def test_the_same_on_postgresql(tmp_path: Path, hook: Hook) -> None:
     with postgres(tmp_path / "pg") as server:
         ws = alerting(tmp_path / "one", f"webhook = {hook.url}", store=server.create("one"))
         open_together(ws)
-        assert alerts.deliver(ws, NOON + 10_000) == 1
+        assert deliver(ws, NOON + 10_000) == 1
         end_run(ws, 20, "done")
-        assert alerts.deliver(ws, NOON + 10_000) == 1 and "works again after 8" in hook.titles[-1]
+        assert deliver(ws, NOON + 10_000) == 1 and "works again after 8" in hook.titles[-1]
         hook.got.clear()
         each_message_once(alerting(tmp_path / "two", f"webhook = {hook.url}", store=server.create("two")), hook)
 
@@ -405,20 +421,20 @@ def test_death_between_sending_and_noting_sends_again_later_with_the_same_id(tol
     go(process)
     assert process.wait(60) == -signal.SIGKILL
     assert state_of(told) == [("opened", "waiting", 1)]
-    assert alerts.deliver(told, NOON + 100 + incidents.CLAIM / 2) == 0, "the claim of the dead process still holds"
-    assert alerts.deliver(told, NOON + 100 + 2 * incidents.CLAIM) == 1
+    assert deliver(told, NOON + 100 + outbox.CLAIM / 2) == 0, "the claim of the dead process still holds"
+    assert deliver(told, NOON + 100 + 2 * outbox.CLAIM) == 1
     assert len(hook.ids) == 2 and len(set(hook.ids)) == 1
 
 
 def test_deliver_never_raises(told: Workspace, hook: Hook) -> None:
     end_run(told, 1, "failed")
-    alerts.deliver(told, NOON)
+    deliver(told, NOON)
     with tables.transaction(told) as connection:
         connection.exec_driver_sql("ALTER TABLE aiplat_outbox RENAME TO elsewhere")
-    assert alerts.deliver(told, NOON + 100) == 0
+    assert deliver(told, NOON + 100) == 0
     with tables.transaction(told) as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO aiplat_outbox")
-    assert alerts.deliver(told, NOON + 100) == 1 and len(hook.got) == 1
+    assert deliver(told, NOON + 100) == 1 and len(hook.got) == 1
 
 
 # ---- mail -----------------------------------------------------------------------------------------------------------
@@ -517,9 +533,9 @@ def test_a_mail_over_the_whole_way(tmp_path: Path) -> None:
             "sender = ai@bank.example",
         )
         end_run(ws, 1, "failed", [broken(what="ValueError: <script>alert(1)</script> & co")])
-        assert alerts.deliver(ws, NOON + 100) == 1
+        assert deliver(ws, NOON + 100) == 1
         end_run(ws, 2, "done")
-        assert alerts.deliver(ws, NOON + 200) == 1
+        assert deliver(ws, NOON + 200) == 1
     (sender, recipients, letter, _, _), (_, _, answer, _, _) = box.letters
     assert sender == "ai@bank.example" and recipients == ["ops@bank.example", "risk@bank.example"]
     assert letter["Subject"] == "[aiplat] nightly failed in step train[segment=north]"
@@ -603,11 +619,11 @@ def test_a_machine_without_the_password_leaves_the_message_to_one_that_has_it(
     with mail_server(box, password="pw") as port:
         ws = alerting(tmp_path, f"smtp = smtp://mailer:${{MAIL_PASSWORD}}@localhost:{port}", "email = ops@bank.example")
         end_run(ws, 1, "failed")
-        assert alerts.deliver(ws, NOON + 100) == 0
+        assert deliver(ws, NOON + 100) == 0
         assert state_of(ws) == [("opened", "waiting", 0)]
         assert "MAIL_PASSWORD" in run_cli("alerts", "list", cwd=tmp_path).stdout
         monkeypatch.setenv("MAIL_PASSWORD", "pw")
-        assert alerts.deliver(workspace.workspace(tmp_path), NOON + 101) == 1
+        assert deliver(workspace.workspace(tmp_path), NOON + 101) == 1
         assert len(box.letters) == 1
 
 
@@ -655,8 +671,8 @@ def test_no_text_breaks_out_of_a_message(name: str, error: str, mention: str) ->
 def test_the_address_of_the_webhook_is_nowhere(told: Workspace, hook: Hook) -> None:
     hook.answers = [404]
     end_run(told, 1, "failed", [broken()])
-    alerts.deliver(told, NOON + 100)
-    alerts.deliver(told, NOON + 500)
+    deliver(told, NOON + 100)
+    deliver(told, NOON + 500)
     listed = run_cli("alerts", "list", "--json", cwd=told.root).stdout
     assert "127.0.0.1" in listed and "secret-of-the-hook" not in listed
     for file in told.path("x").parent.glob("ledger.db*"):
@@ -668,12 +684,12 @@ def test_the_address_of_the_webhook_is_nowhere(told: Workspace, hook: Hook) -> N
 
 def test_alerts_of_monitors_are_told_once_and_can_be_waited_for(told: Workspace, hook: Hook) -> None:
     seen = [alerts.raise_alert(told, "drift:scores", f"PSI is 0.3{number}", {"psi": 0.3}) for number in range(3)]
-    alerts.deliver(told)
+    deliver(told)
     assert len(set(seen)) == 1 and hook.titles == ["! drift:scores: PSI is 0.30"]
     (incident,) = alerts.alerts_since(told, "drift:scores", 0)
     assert incident.context()["parameters"] == {"psi": 0.3}
     assert alerts.clear_alert(told, "drift:scores", "PSI is 0.05") and not alerts.clear_alert(told, "drift:scores")
-    alerts.deliver(told)
+    deliver(told)
     assert hook.titles[1:] == ["✓ drift:scores is well again"]
     assert alerts.raise_alert(told, "drift:scores", "again") != seen[0]
     assert [each.id for each in alerts.alerts_since(told, "drift:scores", incident.opened)] == [
@@ -689,12 +705,12 @@ def test_verbs_of_whoever_is_on_call(told: Workspace, hook: Hook) -> None:
     bad = run_cli("alerts", "test", cwd=told.root, check=False)
     assert bad.returncode == 1 and "403" in bad.stdout
     end_run(told, 1, "failed", [broken()])
-    alerts.deliver(told, NOON + 100)
+    deliver(told, NOON + 100)
     (shown,) = json.loads(run_cli("alerts", "list", "--json", cwd=told.root).stdout)["incidents"]
     assert shown["command"] == f"aiplat pipeline resume {1:012x}" and shown["messages"][0]["state"] == "sent"
     before = len(hook.got)
     run_cli("alerts", "close", shown["id"][:8], "--reason", "the pipeline is retired", cwd=told.root)
-    alerts.deliver(told, NOON + 1e6)
+    deliver(told, NOON + 1e6)
     assert len(hook.got) == before and incidents.read_incidents(told, open_only=True) == []
     (entry,) = ledger.entries(told, action="alerts close")
     assert entry.body["reason"] == "the pipeline is retired" and ledger.breaks(told) == []

@@ -16,7 +16,8 @@ from ..core.show import fmt
 from ..core.workspace import Workspace
 from . import incidents
 from .channels import one_line
-from .incidents import ALERT, FAILURE, LATENESS, Incident, deliver, read_incidents
+from .incidents import ALERT, FAILURE, LATENESS, Incident, read_incidents
+from .outbox import deliver
 from .pipelines.tables import DONE, FAILED, INTERRUPTED, OPEN, RunRow, StepRow
 
 if TYPE_CHECKING:
