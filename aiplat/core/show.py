@@ -94,10 +94,11 @@ class Table:
 
 @dataclass
 class Svg:
-    """A picture, with what it shows in words."""
+    """A picture, with what it shows in words, and the lines that stand for it where only characters are."""
 
     svg: str
     alt: str
+    text: str = ""
 
 
 @dataclass
@@ -173,7 +174,8 @@ def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
             case Table():
                 out.append(_table_text(block, colour))
             case Svg():
-                out.append(_paint(f"[{_printable(block.alt)}]", "dim", colour))
+                lines = [_printable(line) for line in block.text.splitlines()]
+                out.append("\n".join(lines) if lines else _paint(f"[{_printable(block.alt)}]", "dim", colour))
             case Code():
                 out.append("\n".join("    " + line for line in block.text.splitlines()))
     return "\n".join(out)
@@ -285,7 +287,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
                     + "\n".join("| " + " | ".join(r) + " |" for r in lines)
                 )
             case Svg():
-                out.append(f"*{_md(block.alt)}*")
+                out.append("\n".join(f"    {line}" for line in block.text.splitlines()) or f"*{_md(block.alt)}*")
             case Code():
                 fence = "`" * max(3, 1 + max((len(run) for run in block.text.split() if set(run) == {"`"}), default=0))
                 out.append(f"{fence}{block.language}\n{block.text}\n{fence}")
