@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -141,6 +142,13 @@ def _dataset(each: Dataset, role: type) -> Any:
     return role(namespace=each.namespace, name=each.name, facets=found)
 
 
+@cache
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
 def _job(ws: Workspace, run: RunRow, step: StepRow | None, code: Code | None, words: str) -> Any:
     from openlineage.client import facet_v2 as facets
     from openlineage.client.event_v2 import Job
@@ -164,15 +172,13 @@ def _job(ws: Workspace, run: RunRow, step: StepRow | None, code: Code | None, wo
 
 
 def _run(ws: Workspace, run: RunRow, step: StepRow | None, error: Mapping[str, Any] | None) -> Any:
-    from importlib.metadata import version
-
     from openlineage.client import facet_v2 as facets
     from openlineage.client.event_v2 import Run
 
     engine = facets.processing_engine_run.ProcessingEngineRunFacet(
-        version=version("aiplat"),
+        version=_version("aiplat"),
         name="aiplat",
-        openlineageAdapterVersion=version("openlineage-python"),
+        openlineageAdapterVersion=_version("openlineage-python"),
         producer=PRODUCER,
     )
     tags = {"cause": run.cause, "schedule": run.schedule, "actor": run.actor, "mlflow_run": (step or run).mlflow_run}
