@@ -235,6 +235,10 @@ class Prints:
             self._packages[python] = packages_of(python)[1]
         return self._packages[python]
 
+    def inputs_of(self, step: Step) -> list[Path]:
+        """The files that a step names as its inputs."""
+        return [Path(name) for name in self._inputs(step.inputs)]
+
     def _inputs(self, patterns: tuple[str, ...]) -> dict[str, str]:
         if patterns not in self._globs:
             names = {path for pattern in patterns for path in self._matches(pattern)}

@@ -106,6 +106,7 @@ def begin(
     options: Mapping[str, Any],
     run: str = "",
     token: str = "",
+    mlflow_run: str = "",
 ) -> str:
     """Ask for a run and claim it, in one transaction; its id.
 
@@ -117,12 +118,17 @@ def begin(
         The id that it shall have: that of its run in MLflow.
     token
         What the driver will show.
+    mlflow_run
+        Its run in MLflow, if it has one already.
     """
     run = run or uuid.uuid4().hex
 
     def work(connection: "sa.Connection") -> None:
         queue(ws, pipeline, parameters, moment, options=options, connection=connection, id=run)
         claim(ws, run, connection, token)
+        if mlflow_run:
+            table = runs_table()
+            connection.execute(table.update().where(table.c.id == run).values(mlflow_run=mlflow_run))
 
     atomically(ws, work)
     return run
@@ -273,7 +279,7 @@ def _row(connection: "sa.Connection", run: str) -> RunRow:
 
 # %% ../../../nbs/operations/pipelines/journal.ipynb #ea19d80a
 def ask_cancel(ws: Workspace, run: str) -> None:
-    """Ask for a run to be cancelled; its driver sees it within a second. A queued run is cancelled at once.
+    """Ask for a run to be cancelled; its driver sees it within a second. A run that nobody drives is cancelled at once.
 
     Raises
     ------
@@ -292,8 +298,9 @@ def ask_cancel(ws: Workspace, run: str) -> None:
             return str(row.state)
         now = time.time()
         values: dict[str, Any] = {"cancel_asked": row.cancel_asked or now}
-        if row.state == QUEUED:
-            values |= {"state": CANCELLED, "ended": now, "reason": f"cancelled by {ws.user} before it began"}
+        if row.state != RUNNING:
+            before = " before it began" if row.state == QUEUED else ""
+            values |= {"state": CANCELLED, "ended": now, "reason": f"cancelled by {ws.user}{before}"}
         connection.execute(table.update().where(table.c.id == run).values(**values))
         return ""
 
@@ -301,8 +308,15 @@ def ask_cancel(ws: Workspace, run: str) -> None:
         raise UserError(f"run {run[:8]} is {state} already", "see what runs: aiplat pipeline runs")
 
 
-def reopen(ws: Workspace, run: str) -> None:
-    """Queue an ended run again: what failed or was cancelled gets another attempt, what is done stays done.
+def reopen(ws: Workspace, run: str, token: str) -> None:
+    """Take an ended run up again: what failed or was cancelled gets another attempt, what is done stays done.
+
+    Parameters
+    ----------
+    ws, run
+        Which run.
+    token
+        What the driver will show.
 
     Raises
     ------
@@ -315,7 +329,9 @@ def reopen(ws: Workspace, run: str) -> None:
 
     def work(connection: "sa.Connection") -> str:
         row = connection.execute(sa.select(table).where(table.c.id == run).with_for_update()).one()
-        if row.state not in (FAILED, CANCELLED, INTERRUPTED):
+        if row.driver and row.driver.get("token") == token:
+            return ""
+        if row.state not in (FAILED, CANCELLED, INTERRUPTED, QUEUED):
             return str(row.state)
         steps = read_steps(ws, run, connection=connection)
         tried = {step.key: step.attempt for step in steps if step.state in (FAILED, CANCELLED)}
@@ -324,8 +340,9 @@ def reopen(ws: Workspace, run: str) -> None:
             "resumed": int(row.options.get("resumed", 0)) + 1,
             "resumed_by": ws.user,
         }
-        values = {"state": QUEUED, "options": options, "cancel_asked": None, "driver": None, "reason": "resumed"}
+        values = {"state": QUEUED, "options": options, "cancel_asked": None, "driver": None}
         connection.execute(table.update().where(table.c.id == run).values(**values))
+        claim(ws, run, connection, token)
         return ""
 
     if state := atomically(ws, work):
