@@ -376,7 +376,10 @@ def page(portfolio: Portfolio) -> str:
         What is shown.
     """
     about = f"{portfolio.root} · read {fmt(portfolio.at)} · {portfolio.user}"
-    out = [_box("top", [Heading("Portfolio"), Text(about, "dim")])]
+    out = [
+        _box("top", [Heading("Portfolio"), Text(about, "dim")])
+        + elsewhere("operations.ipynb", "pipelines and schedules →")
+    ]
     figures = "".join(_box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in portfolio.figures())
     if portfolio.seats:
         out.append(f'<div class="row">{figures}</div>')
