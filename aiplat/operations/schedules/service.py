@@ -25,7 +25,7 @@ from ...core.show import Block, Facts, Result, Text
 from ...core.workspace import Workspace, workspace
 from ..pipelines import tables
 from .book import BEAT, Fire, services, store, table
-from .drivers import Drivers, waiting
+from .drivers import Drivers, mend_dead, waiting
 from .events import Watch
 from .firing import Reader, due, fire_due
 
@@ -120,6 +120,13 @@ class Scheduler:
         following = self._next_fire()
         return SLEEP if following is None else min(SLEEP, max(0.0, following - time.time()))
 
+    def prepare(self) -> None:
+        """Import what the first fire needs, and read the pipelines of what comes soon, so that it is not late."""
+        importlib.import_module("aiplat.operations.pipelines.files")
+        if importlib.util.find_spec("aiplat.operations.alerts"):
+            importlib.import_module("aiplat.operations.alerts")
+        self.reader.read(due(self.ws, time.time() + 60)[:10])
+
     def _fire(self, now: float) -> None:
         while not self.stop.is_set() and (ready := due(self.ws, now)):
             self.reader.read(ready)
@@ -161,15 +168,15 @@ class Scheduler:
         self._duty("new data and alerts", lambda: self._wrote(self.watch.look(now, self.who, self.reader)))
 
     def _care(self, now: float) -> None:
-        if self.runs and tables.read_runs(self.ws, states=[tables.RUNNING], limit=1):
-            self._duty("recovery", self._recover)
+        if self.runs:
+            self._duty("recovery", self._mend)
         if importlib.util.find_spec("aiplat.operations.alerts"):
             alerts = importlib.import_module("aiplat.operations.alerts")
             self._duty("lateness", lambda: alerts.late(self.ws, now))
             self._duty("alerts", lambda: alerts.deliver(self.ws, now))
 
-    def _recover(self) -> None:
-        for line in importlib.import_module("aiplat.operations.pipelines.engine").recover(self.ws):
+    def _mend(self) -> None:
+        for line in mend_dead(self.drivers):
             self.tell(line)
 
     def _duty(self, name: str, work: Callable[[], Any]) -> None:
@@ -319,6 +326,7 @@ def run(*, runs: int = 2, once: bool = False, home: str | Path | None = None) ->
     others = [each for each in services(ws) if each.id != scheduler.who]
     beside = f", beside {len(others)} other{'s' * (len(others) != 1)}" if others else ""
     with _stopped_by_signals(scheduler.stop):
+        scheduler.prepare()
         scheduler.tell(f"scheduler {os.getpid()} serves {ws.root}, {runs} run{'s' * (runs != 1)} at once{beside}")
         serve(scheduler, once)
         with suppress(Exception):  # a heartbeat that stays is known to be dead by its process
