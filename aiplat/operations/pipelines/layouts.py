@@ -107,7 +107,7 @@ def ordered(
     return best
 
 # %% ../../../nbs/operations/pipelines/layouts.ipynb #83b77219
-def spread(wishes: Sequence[float], gaps: Sequence[float]) -> list[float]:
+def spread(wishes: Sequence[float], gaps: Sequence[float], weights: Sequence[float] = ()) -> list[float]:
     """Places nearest to some wishes that keep their order and their gaps.
 
     Parameters
@@ -116,19 +116,20 @@ def spread(wishes: Sequence[float], gaps: Sequence[float]) -> list[float]:
         Where each would like to be.
     gaps
         The least distance from each to the next; one fewer.
+    weights
+        How much each wish counts; default: the same.
     """
     offset = [0.0]
     for gap in gaps:
         offset.append(offset[-1] + gap)
-    pools: list[list[float]] = []  # sum, count
-    for wish, moved in zip(wishes, offset, strict=False):
-        pools.append([wish - moved, 1.0])
+    pools: list[tuple[float, float, int]] = []  # sum, weight, members
+    for wish, moved, weight in zip(wishes, offset, weights or [1.0] * len(wishes), strict=True):
+        pools.append(((wish - moved) * weight, weight, 1))
         while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
-            total, count = pools.pop()
-            pools[-1][0] += total
-            pools[-1][1] += count
-    level = [total / count for total, count in pools for _ in range(int(count))]
-    return [each + moved for each, moved in zip(level, offset, strict=False)]
+            last, before = pools.pop(), pools.pop()
+            pools.append((last[0] + before[0], last[1] + before[1], last[2] + before[2]))
+    level = [total / weight for total, weight, members in pools for _ in range(members)]
+    return [each + moved for each, moved in zip(level, offset, strict=True)]
 
 # %% ../../../nbs/operations/pipelines/layouts.ipynb #3e1c9c36
 def _passing(needs: Mapping[str, Sequence[str]], y: Mapping[str, int]) -> dict[tuple[str, str], list[str]]:
@@ -191,17 +192,24 @@ def _across(
     x: dict[str, float] = {}
     for row, between in zip(rows, gaps, strict=True):
         x.update(zip(row, spread([0.0] * len(row), between), strict=True))
-    for turn in range(24):
+    for turn in range(60):
         order = range(len(rows)) if turn % 2 == 0 else range(len(rows) - 1, -1, -1)
+        both = turn > 7  # at first towards the layer that was placed last, then between both
         for i in order:
-            wishes = []
+            wishes, weights = [], []
             for name in rows[i]:
-                near = (
-                    [*up.get(name, ()), *down.get(name, ())]
-                    if turn > 15
-                    else (up if turn % 2 == 0 else down).get(name, ())
+                near = [
+                    *(up.get(name, ()) if both or turn % 2 == 0 else ()),
+                    *(down.get(name, ()) if both or turn % 2 else ()),
+                ]
+                pull = [
+                    (8.0 if "\0" in name and "\0" in each else 2.0 if "\0" in name or "\0" in each else 1.0)
+                    for each in near
+                ]
+                weights.append(sum(pull) or 0.1)
+                wishes.append(
+                    sum(x[each] * by for each, by in zip(near, pull, strict=True)) / sum(pull) if near else x[name]
                 )
-                wishes.append(sum(x[each] for each in near) / len(near) if near else x[name])
-            x.update(zip(rows[i], spread(wishes, gaps[i]), strict=True))
+            x.update(zip(rows[i], spread(wishes, gaps[i], weights), strict=True))
     least = min(x[name] - half[name] for name in x)
     return {name: place - least - 0.5 for name, place in x.items()}
