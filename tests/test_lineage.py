@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 import subprocess
 import sys
@@ -348,27 +347,32 @@ def test_a_file_that_cannot_be_written_does_not_matter(tmp_path: Path, place: st
 
 
 WRITE = """
-import sys
+import json, sys
 from aiplat.core.workspace import workspace
 from aiplat.operations import lineage
-from tests.test_lineage import row, step
-ws = workspace(sys.argv[1])
+from aiplat.operations.pipelines.tables import RunRow, StepRow
+ws, run, step = workspace(sys.argv[1]), RunRow(**json.loads(sys.argv[3])), json.loads(sys.argv[4])
 for number in range(8):
-    assert lineage.tell(ws, row(), [step(f"s{sys.argv[2]}-{number}", "done")], "COMPLETE", patience=60) == ""
+    named = StepRow(**{**step, "step": f"s{sys.argv[2]}-{number}"})
+    assert lineage.tell(ws, run, [named], "COMPLETE", patience=60) == ""
 """
+
+
+def writing(code: str, home: Path, number: int) -> list[str]:
+    return [
+        sys.executable,
+        "-c",
+        code,
+        str(home),
+        str(number),
+        json.dumps(vars(row())),
+        json.dumps(vars(step("train", "done"))),
+    ]
 
 
 def test_several_processes_append_whole_lines(listing: Workspace, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"torn": ')  # a full disk cut an earlier line short
-    root = Path(__file__).parent.parent
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITE, str(tmp_path), str(number)],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
-        )
-        for number in range(3)
-    ]
+    writers = [subprocess.Popen(writing(WRITE, tmp_path, number)) for number in range(3)]
     assert [writer.wait(120) for writer in writers] == [0, 0, 0]
     text = (tmp_path / "events.jsonl").read_text().splitlines()
     assert text[0] == '{"torn": ' and len(text) == 1 + 3 * 8 * 3
@@ -379,11 +383,5 @@ def test_several_processes_append_whole_lines(listing: Workspace, tmp_path: Path
 def test_events_survive_the_end_of_the_process(tmp_path: Path) -> None:
     workspace.create(tmp_path, lineage="events.jsonl")
     code = WRITE.replace('patience=60) == ""', 'patience=0) == ""')
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), "0"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        timeout=120,
-    )
+    done = subprocess.run(writing(code, tmp_path, 0), timeout=120)
     assert done.returncode == 0 and len(lines(tmp_path / "events.jsonl")) == 3 * 8

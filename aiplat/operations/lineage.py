@@ -6,7 +6,6 @@
 __all__ = ['QUIET', 'Sender', 'tell']
 
 # %% ../../nbs/operations/lineage.ipynb #93d2f594
-import atexit
 import json
 import logging
 import os
@@ -61,10 +60,16 @@ class Sender:
     """
 
     def __init__(self, ws: Workspace):
+        # what a thread imports while a process ends may fail there: threads and pools can no longer be announced
+        import openlineage.client.event_v2
+        import openlineage.client.facet_v2  # noqa: F401
+
+        from aiplat.operations.pipelines import files, recording  # noqa: F401
+
         self.ws, self.trouble, self.lost = ws, "", 0
         self._queue: queue.Queue[tuple[RunRow, list[StepRow], str]] = queue.Queue(500)
-        self._failed = -QUIET
-        threading.Thread(target=self._work, daemon=True, name="aiplat-lineage").start()
+        self._failed, self._guard = -QUIET, threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def put(self, run: RunRow, steps: Sequence[StepRow], event: str) -> None:
         """Take something to tell; dropped when the queue is full."""
@@ -72,15 +77,24 @@ class Sender:
             self._queue.put_nowait((run, list(steps), event))
         except queue.Full:
             self._wrong("the receiver is too slow", 1)
+        with self._guard:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=False, name="aiplat-lineage")
+                self._thread.start()
 
     def flush(self, seconds: float) -> None:
         """Wait until the queue is empty, but no longer."""
-        with suppress(TimeoutError):
-            within(seconds, self._queue.join)
+        with self._queue.all_tasks_done:
+            self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, seconds)
 
     def _work(self) -> None:
         while True:
-            run, steps, event = self._queue.get()
+            with self._guard:
+                try:
+                    run, steps, event = self._queue.get_nowait()
+                except queue.Empty:
+                    self._thread = None
+                    return
             try:
                 self._send(run, steps, event)
             except Exception as error:  # whatever it is, it must not reach the run
@@ -158,7 +172,6 @@ def tell(ws: Workspace, run: RunRow, steps: Sequence[StepRow], event: str, patie
         key = (str(ws.root), ws.settings.lineage)
         if key not in _senders:
             _senders[key] = Sender(ws)
-            atexit.register(_senders[key].flush, 10.0)
         sender = _senders[key]
     sender.put(run, steps, event)
     if event == "START":
