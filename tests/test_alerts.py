@@ -234,6 +234,18 @@ def test_lateness_is_told_once_and_the_late_success_ends_it(told: Workspace, hoo
     assert hook.titles[1:] == ["✓ nightly is done, 2 h after its time"]
 
 
+DELIVER = """
+import sys, time
+from aiplat.core.workspace import workspace
+from aiplat.operations import alerts
+ws = workspace(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[3])):
+    alerts.deliver(ws, float(sys.argv[2]), wait=None)
+"""
+
+
 # ---- receivers that do not answer as they should --------------------------------------------------------------------
 
 
@@ -330,18 +342,16 @@ def test_a_hanging_receiver_holds_nobody_up(told: Workspace, hook: Hook) -> None
     assert state_of(told) == [("opened", "sent", 1)] and len(hook.got) == 1
 
 
-# ---- two at once, and deaths ----------------------------------------------------------------------------------------
+def test_a_process_that_ends_sends_what_it_began(told: Workspace, hook: Hook) -> None:
+    end_run(told, 1, "failed")
+    code = DELIVER.replace("wait=None", "wait=0")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(told.root), str(NOON + 100), "1"], stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert done.returncode == 0 and len(hook.got) == 1 and state_of(told) == [("opened", "sent", 1)]
 
-DELIVER = """
-import sys, time
-from aiplat.core.workspace import workspace
-from aiplat.operations import alerts
-ws = workspace(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-for _ in range(int(sys.argv[3])):
-    alerts.deliver(ws, float(sys.argv[2]), wait=None)
-"""
+
+# ---- two at once, and deaths ----------------------------------------------------------------------------------------
 
 
 def deliverer(ws: Workspace, now: float, rounds: int = 1) -> subprocess.Popen[str]:
