@@ -62,7 +62,9 @@ def _snapshots(ws: Workspace, schedule: Schedule) -> list[Occurrence]:
         if entry.seq > seen and schedule.spec in known_as(entry):
             digest = entry.subject.partition(":")[2]
             data = {"name": schedule.spec, "digest": digest, "uri": f"snapshot:{digest}"}
-            found.append(Occurrence(entry.at.timestamp(), str(entry.seq), {"data": data}))
+            found.append(
+                Occurrence(entry.at.timestamp(), str(entry.seq), {"data": data, "alert": {"kind": "data", **data}})
+            )
     return found
 
 

@@ -9,6 +9,7 @@ __all__ = ['COUNTED', 'TAKE_UPS', 'Plans', 'BATCH', 'Decision', 'decide', 'under
 # %% ../../../nbs/operations/schedules/firing.ipynb #dfd85f90
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -181,6 +182,7 @@ def start(
         fire = Fire(**vars(fire) | {"state": "skipped", "reason": f"run {first.id[:8]}{of} is still {first.state}"})
     if not _record(connection, fire):
         return None
+    _tell(ws, connection, fire, schedule)
     if fire.state != "queued" or isinstance(plan, UserError):
         return fire
     if earlier and schedule.overlap == "cancel" and not queue_up:
@@ -193,6 +195,23 @@ def start(
     same = (fires.c.schedule == fire.schedule) & (fires.c.fire_time == fire_time)
     connection.execute(fires.update().where(same).values(run=run))
     return Fire(**vars(fire) | {"run": run})
+
+
+def _tell(ws: Workspace, connection: "sa.Connection", fire: Fire, schedule: Schedule) -> None:
+    """Open an incident when a fire is refused, close it when one is not; what is wrong with the channels stops no fire."""
+    from aiplat.operations import incidents
+
+    name, now = f"schedule:{schedule.name}", time.time()
+    if fire.state == "refused":
+        facts = {"schedule": schedule.name, "pipeline": schedule.pipeline, "for": f"{schedule.local(fire.fire_time)}"}
+        text = {"title": f"{schedule.name} could not run {schedule.pipeline}", "facts": facts, "lines": [fire.reason]}
+        text["command"] = f"aiplat pipeline check {schedule.file}"
+        with suppress(UserError):
+            incidents.open_incident(ws, connection, name, incidents.FAILURE, text, now=now)
+    else:
+        over = {"title": f"{schedule.name} runs {schedule.pipeline} again"}
+        with suppress(UserError):
+            incidents.close_incident(ws, connection, name, incidents.FAILURE, lambda was: over, now=now)
 
 
 def _ask_cancel(connection: "sa.Connection", ids: list[str]) -> None:
@@ -317,6 +336,11 @@ class Reader:
                 self._kept[file] = (mark, find(file, self.ws))
             except UserError as error:
                 self._kept[file] = (mark, error)
+            except Exception as error:  # somebody's file: whatever is wrong with it must not stop the other schedules
+                why = UserError(
+                    f"{file} cannot be read ({type(error).__name__}: {error})", "aiplat pipeline check says more"
+                )
+                self._kept[file] = (mark, why)
 
     def __call__(self, schedule: Schedule) -> "Pipeline | UserError | None":
         return self._kept.get(schedule.file, (None, None))[1]
