@@ -149,6 +149,19 @@ VERBS: tuple[Verb, ...] = (
     Verb("rollback", "release.registry:rollback", "Go back to the version that held an alias before", "Release"),
     Verb("predict", "release.batch:predict", "Score a table", "Operate"),
     Verb(
+        "pipeline init",
+        "operations.pipelines.draft:init",
+        "Write a first pipeline file from notebooks, in their order; an existing file is never touched",
+        "Operate",
+    ),
+    Verb(
+        "pipeline check",
+        "operations.pipelines.checks:check",
+        "Find all that is wrong with a pipeline before it runs; the exit code is 3 when something is",
+        "Operate",
+    ),
+    Verb("pipeline graph", "operations.pipelines.graphs:graph", "Draw a pipeline: what comes after what", "Operate"),
+    Verb(
         "pipeline run",
         "operations.pipeline:run",
         "Run a notebook with checked parameters and keep the record",
