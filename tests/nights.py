@@ -10,6 +10,7 @@ from typing import Any
 from aiplat.core.workspace import Workspace
 from aiplat.operations import alerts
 from aiplat.operations.pipelines import tables
+from aiplat.operations.pipelines.files import find
 from aiplat.operations.pipelines.plans import Moment
 from aiplat.operations.pipelines.tables import (
     CACHED,
@@ -103,7 +104,7 @@ def fortnight(ws: Workspace, now: float, word: str = "") -> None:
     ]
     error = {**ERROR, "what": WHAT + word, "step": "check"}
     failed = _run(ws, "nightly", now - 9 * HOUR, FAILED, 62.0, "nightly", error=error)
-    going = _run(ws, "weekly-audit", now - 200, RUNNING, None, "weekly")
+    going = _run(ws, "weekly-audit", now - 200, RUNNING, None, "weekly", digest=find("weekly-audit", ws).digest)
     scores = [
         _run(ws, "scores", now - 30 * 60 - i * HOUR, DONE if i % 4 else CANCELLED, 14.0, "scores") for i in range(8)
     ]

@@ -180,6 +180,8 @@ class Happenings:
         Of each pipeline the last runs, newest first.
     running
         Runs under way, each with its steps.
+    plans
+        By run under way, its pipeline as it was when the run started; not those whose file has changed since.
     waiting
         Queued runs.
     broken
@@ -198,6 +200,7 @@ class Happenings:
     names: list[str] = field(default_factory=list)
     runs: dict[str, list[RunRow]] = field(default_factory=dict)
     running: list[tuple[RunRow, list[StepRow]]] = field(default_factory=list)
+    plans: "dict[str, Pipeline]" = field(default_factory=dict)
     waiting: list[RunRow] = field(default_factory=list)
     broken: "list[tuple[RunRow, StepRow | None]]" = field(default_factory=list)
     schedules: list[Schedule] = field(default_factory=list)
@@ -226,6 +229,7 @@ def happenings(ws: Workspace, now: float | None = None) -> Happenings:
         seen.runs = last_runs(ws, seen.now)
         under_way = tables.read_runs(ws, states=(RUNNING,), limit=12)
         seen.running = [(run, tables.read_steps(ws, run.id)) for run in reversed(under_way)]
+        seen.plans = {run.id: plan for run, _ in seen.running if (plan := plan_of(ws, run)) is not None}
         seen.waiting = tables.read_runs(ws, states=(QUEUED,), limit=100)
         seen.broken = broken(ws, seen.runs)
     if "schedules" in there:

@@ -33,10 +33,14 @@ PAGE = """
   .wrong { border-color: color-mix(in srgb, var(--jp-error-color1, #b3261e) 55%, transparent); border-left-width: 4px; padding-bottom: .6rem }
   .wrong h4, .under h4 { font-size: 1.1em !important; margin-top: 0 !important }
   .wrong pre, .sched pre { width: fit-content; max-width: 100% }
-  .under:first-of-type { margin-top: .5rem }
+  .now > .aiplat + .under { margin-top: .7rem }
   .under + .under { border-top: var(--edge); margin-top: .8rem; padding-top: .8rem }
+  .under > .aiplat { display: grid; grid-template-columns: fit-content(46%) minmax(0, 1fr); column-gap: 1.75rem; align-items: start }
+  .under > .aiplat > * { grid-column: 1 / -1 }
   .under [role=img] { margin: .35rem 0 .15rem }
-  .under svg { width: 100% !important; max-width: none !important; height: 8px !important }
+  .under [role=img]:not([role=img] ~ [role=img]) svg { width: 100% !important; max-width: none !important; height: 8px !important }
+  .under [role=img] ~ [role=img] { grid-column: 1; grid-row: 4 / span 3; container: none }
+  .under [role=img] ~ [role=img] ~ * { grid-column: 2 }
   .under td:last-child { font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: normal; overflow-wrap: anywhere; color: var(--jp-ui-font-color2, #666) }
   .all > .aiplat h3 { margin-bottom: .6rem }
   .pipes { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 0 1.5rem }
@@ -58,6 +62,8 @@ PAGE = """
     &.aiplat-page .figure dd { font-size: 1.35em }
     .table :is(th, td):is(:nth-child(2), :nth-child(3)) { display: none }
     .table td { white-space: normal }
+    .under > .aiplat { display: block }
+    .under [role=img] ~ [role=img] { display: none }
     .under tbody tr { display: grid; grid-template-columns: 1fr auto auto; column-gap: .8rem; padding: .3rem 0 }
     .under tbody tr + tr { border-top: var(--edge) }
     .under thead { display: none }

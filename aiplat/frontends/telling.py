@@ -9,14 +9,18 @@ __all__ = ['KINDS', 'INKS', 'lasted', 'since', 'until', 'moment', 'strip', 'time
 # %% ../../nbs/frontends/telling.ipynb #ae44719e
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.show import Block, Code, Facts, Heading, Kind, Svg, Table, Text, fmt
 from .happenings import Happenings
+from ..operations.pipelines.graphs import drawn
 from aiplat.operations.pipelines.tables import (
     CACHED, CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING, SKIPPED, WAITING, RunRow, StepRow,
 )  # fmt: skip
 from ..trust.pictures.drawing import ACCENT, BAD, DIM, GOOD, INK, RULE, WARN, element, group, short, svg
+
+if TYPE_CHECKING:
+    from aiplat.operations.pipelines.plans import Pipeline
 
 # %% ../../nbs/frontends/telling.ipynb #a01cde34
 KINDS: dict[str, Kind] = {
@@ -192,7 +196,7 @@ def wrong(seen: Happenings) -> list[list[Block]]:
     return out
 
 # %% ../../nbs/frontends/telling.ipynb #632e41d2
-def _running(run: RunRow, steps: Sequence[StepRow], now: float) -> list[Block]:
+def _running(run: RunRow, steps: Sequence[StepRow], now: float, plan: "Pipeline | None") -> list[Block]:
     """A run under way: how far, and what each step does."""
     over = sum(step.state not in (WAITING, RUNNING) for step in steps)
     cause = f"by schedule {run.schedule}" if run.schedule else f"by {run.actor}"
@@ -202,6 +206,8 @@ def _running(run: RunRow, steps: Sequence[StepRow], now: float) -> list[Block]:
     if not steps:
         return out
     out.append(progress(steps))
+    if plan is not None and 1 < len(plan.steps) <= 40:
+        out += drawn(plan, steps)
     active = [step for step in steps if step.state in (RUNNING, FAILED)]
     rows = []
     for step in active[:12]:
@@ -231,7 +237,7 @@ def running(seen: Happenings) -> list[list[Block]]:
     seen
         What happens.
     """
-    out = [_running(run, steps, seen.now) for run, steps in seen.running]
+    out = [_running(run, steps, seen.now, seen.plans.get(run.id)) for run, steps in seen.running]
     if seen.waiting:
         first = ", ".join(dict.fromkeys(run.pipeline for run in seen.waiting))
         count = len(seen.waiting)

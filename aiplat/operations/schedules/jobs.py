@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,9 @@ def losses(made: Job, system: str, change: str) -> list[str]:
         "pause, trigger, backfill and history of the schedule are that system's own; the runs stand in `aiplat pipeline runs`"
     ]
     lost.append("no alert of lateness: the service sends it, and nobody runs the service then; alerts of failures stay")
+    fires = made.fires(15)
+    if {(b - a).total_seconds() for a, b in pairwise(fires)} - {86400.0}:
+        lost.append("{{ interval.start }} is a day before the date, not the fire before")
     if made.calendar.anchor is None and change and touched_by_clock_changes(made.calendar.spec, made.tz):
         lost.append(
             f"on the two nights a year on which clocks change in {made.tz}, {system} {change}; aiplat fires once"
