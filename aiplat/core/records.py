@@ -52,7 +52,7 @@ class Run:
     id, name, status, user, started
         MLflow's; status is RUNNING, FINISHED, FAILED or KILLED.
     kind
-        ``train``, ``mitigate`` or ``pipeline``; ``trial`` for a part of a search; empty when another tool logged it.
+        ``train``, ``mitigate`` or ``pipeline``; ``trial`` for a part of a search, ``step`` for one of a pipeline; empty when another tool logged it.
     duration
         Seconds; None while it runs.
     task
@@ -110,7 +110,8 @@ def _moment(milliseconds: int | None) -> datetime:
 def as_run(found: "MlflowRun") -> Run:
     """MLflow's run as ours."""
     info, tags = found.info, gather(found.data.tags)
-    kind = tags.get("aiplat.kind") or ("trial" if "mlflow.parentRunId" in tags else "")
+    inside = "step" if "aiplat.pipeline_run" in tags else "trial" if "mlflow.parentRunId" in tags else ""
+    kind = tags.get("aiplat.kind") or inside
     return Run(
         id=info.run_id,
         name=info.run_name or "",

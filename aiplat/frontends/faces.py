@@ -134,7 +134,8 @@ def takes_data(hint: Any) -> bool:
 
 # %% ../../nbs/frontends/faces.ipynb #5aa41855
 def shape(hint: Any) -> str:
-    """How the words of a parameter are read: ``data``, ``reference`` (a model or data), ``list``, ``pairs``, ``flag`` or ``value``.
+    """How the words of a parameter are read: ``data``, ``reference`` (a model or data), ``list``,
+    ``words`` (``Annotated[…, "words"]``: every word up to the next option), ``pairs``, ``flag`` or ``value``.
 
     Parameters
     ----------
@@ -145,6 +146,8 @@ def shape(hint: Any) -> str:
         return "data"
     if get_origin(hint) is Annotated and "model or data" in get_args(hint)[1:]:
         return "reference"
+    if get_origin(hint) is Annotated and "words" in get_args(hint)[1:]:
+        return "words"
     parts = get_args(hint)
     if get_origin(hint) is Annotated:
         return shape(parts[0])
@@ -204,6 +207,8 @@ def converter(form: str, names: Mapping[str, Any] | None) -> Callable[[Any, Sequ
                 many = given and isinstance(value, list | tuple | set)
                 parts += [str(item) for item in value] if many else split_list("" if value is None else str(value))
             return simple(hint, parts)
+        if form == "words":
+            return [str(value) for _, value in values]
         if form == "pairs":
             return [(str(left[1]), str(right[1])) for left, right in zip(values[::2], values[1::2], strict=True)]
         return simple(hint, [token.evolve(value=said(value)) for token, (_, value) in zip(tokens, values, strict=True)])
@@ -237,6 +242,7 @@ def face(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
             converter=converter(form, names),
             metavar=metavar(hint, form),
             negative_iterable=(),
+            consume_multiple=True if form == "words" else None,
         )
         parameters.append(parameter.replace(annotation=Annotated[hint, settings]))
 
@@ -252,8 +258,9 @@ def face(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
 
 def metavar(hint: Any, form: str) -> str:
     """What the help writes in a value's place."""
-    if form in ("data", "reference", "list", "pairs"):
-        return {"data": "DATA", "reference": "REF", "list": "A,B", "pairs": "NAME VALUE"}[form]
+    if form in ("data", "reference", "list", "pairs", "words"):
+        names = {"data": "DATA", "reference": "REF", "list": "A,B", "pairs": "NAME VALUE", "words": "NAME=A,B"}
+        return names[form]
     kinds = {int: "N", float: "X", Path: "FILE"}
     if get_origin(hint) is typing.Literal:
         return "|".join(str(choice) for choice in get_args(hint))

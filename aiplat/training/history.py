@@ -252,6 +252,7 @@ def facts(run: Run) -> dict[str, Any]:
     """What people ask about a run first."""
     tags = run.tags
     predicts = f"{run.target} ({run.task}{f', positive: {run.positive}' if run.positive else ''})" if run.target else ""
+    step = tags.get("aiplat.step", "") if tags.get("aiplat.pipeline") else ""
     columns = ", ".join(run.features[:8]) + (f" and {len(run.features) - 8} more" if len(run.features) > 8 else "")
     return {
         "id": run.id,
@@ -264,6 +265,7 @@ def facts(run: Run) -> dict[str, Any]:
         "model digest": run.model_digest[:12],
         "git commit": tags.get("mlflow.source.git.commit", "")[:12],
         "seed": tags.get("aiplat.seed", ""),
+        "pipeline run": tags.get("aiplat.pipeline", "")[:12] + (f", step {step}" if step else ""),
         "CPU seconds": tags.get("aiplat.cpu_seconds", ""),
         "versions": ", ".join(f"{k} {v}" for k, v in packages(run).items()),
     }

@@ -149,7 +149,8 @@ def origin() -> dict[str, str]:
     """Tags that say where a run comes from."""
     found = {"aiplat.versions": json.dumps(versions()), "aiplat.process": json.dumps(this_process())}
     inside = os.environ.get("AIPLAT_PIPELINE_RUN", "")  # set for the kernel of a pipeline run
-    return found | {"mlflow.source.git.commit": git_commit(), "aiplat.pipeline": inside}
+    step = {"aiplat.step": os.environ["AIPLAT_PIPELINE_STEP"]} if os.environ.get("AIPLAT_PIPELINE_STEP") else {}
+    return found | {"mlflow.source.git.commit": git_commit(), "aiplat.pipeline": inside} | step
 
 # %% ../../nbs/training/runs.ipynb #a9e5fcce
 @dataclass

@@ -167,8 +167,7 @@ def log_step(ws: Workspace, parent: str, row: StepRow, around: Mapping[str, Any]
 
     parts = row.parts or {}
     tags = {
-        "aiplat.kind": "step",
-        "aiplat.step": row.key,
+        "aiplat.step": row.key,  # no `aiplat.kind`: lists of runs find the runs themselves by it
         "aiplat.attempt": str(row.attempt),
         "aiplat.pipeline_run": row.run,
         "aiplat.notebook": row.notebook,

@@ -17,6 +17,8 @@ from ...core.errors import Refused, UserError
 from ...core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt
 from ..kernels.orders import Cell
 from . import recording
+from .graphs import drawn
+from .plans import Pipeline
 from .tables import CACHED, CANCELLED, DONE, FAILED, RUNNING, SKIPPED, RunRow, StepRow
 
 # %% ../../../nbs/operations/pipelines/showing.ipynb #194aa81f
@@ -139,15 +141,15 @@ class PipelineShown(Result):
         As the database has them; of each step the newest attempt.
     made
         Runs made inside.
-    picture
-        The graph, when it can be drawn.
+    plan
+        The pipeline, for the picture of its graph, when it can be read.
     """
 
     run: str
     row: RunRow
     steps: list[StepRow]
     made: list[dict[str, str]] = field(default_factory=list)
-    picture: list[Block] = field(default_factory=list)
+    plan: Pipeline | None = None
 
     def blocks(self) -> list[Block]:
         """Outcome, facts, graph, steps, runs made inside."""
@@ -161,7 +163,7 @@ class PipelineShown(Result):
             Heading(f"Pipeline {row.pipeline}"),
             Text(f"{said}: {row.state}{why}", RUN_KINDS.get(row.state, "plain")),
             Facts({name: value for name, value in self.facts().items() if value not in ("", None)}),
-            *self.picture,
+            *(drawn(self.plan, self.steps) if self.plan else []),
             self.table(),
         ]
         for step in self.steps:
@@ -227,11 +229,13 @@ def notebook_run(run: RunRow, step: StepRow, made: Sequence[dict[str, str]]) -> 
     )  # fmt: skip
 
 
-def result_of(run: RunRow, steps: Sequence[StepRow], made: Sequence[dict[str, str]]) -> PipelineRun | PipelineShown:
+def result_of(
+    run: RunRow, steps: Sequence[StepRow], made: Sequence[dict[str, str]], plan: Pipeline | None = None
+) -> PipelineRun | PipelineShown:
     """What a run looks like."""
     if is_single(run, steps) and steps[0].cost:
         return notebook_run(run, steps[0], made)
-    return PipelineShown(run.id, run, list(steps), list(made))
+    return PipelineShown(run.id, run, list(steps), list(made), plan)
 
 
 def document_of(
