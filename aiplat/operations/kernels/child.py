@@ -75,19 +75,28 @@ def surroundings(order: Mapping[str, Any]) -> None:
     launcher = importlib.util.find_spec("ipykernel_launcher")
     sys.argv = [str(launcher.origin if launcher else "ipykernel_launcher"), "-f", order["connection"]]
     if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
     if "multiprocessing.process" in sys.modules:
         sys.modules["multiprocessing.process"].ORIGINAL_DIR = order["cwd"]  # type: ignore[attr-defined]
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # Python's own random does this by itself
-    if "threadpoolctl" in sys.modules and os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        sys.modules["threadpoolctl"].threadpool_limits(int(os.environ["OMP_NUM_THREADS"]))
+    if "threadpoolctl" in sys.modules:  # the nursery has one thread, whatever the machine has
+        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        sys.modules["threadpoolctl"].threadpool_limits(int(given) if given.isdigit() else len(os.sched_getaffinity(0)))
     if "matplotlib" in sys.modules and Path("matplotlibrc").is_file():
         sys.modules["matplotlib"].rc_file("matplotlibrc")
 
 # %% ../../../nbs/operations/kernels/child.ipynb #44134587
-def application(connection: str | None) -> Any:
-    """ipykernel's application, initialised: its sockets are bound when this returns."""
+def application(connection: str, rehearsal: bool = False) -> Any:
+    """ipykernel's application, initialised: its sockets are bound when this returns.
+
+    Parameters
+    ----------
+    connection
+        Path of the connection file.
+    rehearsal
+        Leave out what a person has put into IPython's start-up files.
+    """
     import types
 
     import ipykernel.debugger
@@ -102,7 +111,7 @@ def application(connection: str | None) -> Any:
             context.sndhwm = 1000
 
         def init_code(self) -> None:
-            if connection:
+            if not rehearsal:
                 super().init_code()
 
     ipykernel.debugger._is_debugpy_available = False
@@ -111,8 +120,7 @@ def application(connection: str | None) -> Any:
     try:
         config = Config({"HistoryManager": {"enabled": False}, "IPKernelApp": {"log_level": 50, "parent_handle": 0}})
         app = App.instance(config=config)
-        if connection:
-            app.connection_file = connection
+        app.connection_file = connection
         app.initialize([])
     finally:
         ipykernel.ipkernel.sys = seen

@@ -15,7 +15,6 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -296,7 +295,10 @@ class Guard:
         if self.told["code"] == -signal.SIGKILL and not self.told["reason"] and killings() > self._killings:
             self.told["reason"] = "system"
         family = resource.getrusage(resource.RUSAGE_CHILDREN)
-        peak = max(self.told["peak"], spent.ru_maxrss * 1024)
+        own = (
+            spent.ru_maxrss * 1024 if self.begin is not replace else 0
+        )  # of a program, it is what the fork was before it
+        peak = max(self.told["peak"], own)
         return self.told | {"peak": peak, "cpu": round(family.ru_utime + family.ru_stime, 3)}
 
     def serve(self) -> None:
