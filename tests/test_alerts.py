@@ -234,6 +234,27 @@ def test_lateness_is_told_once_and_the_late_success_ends_it(told: Workspace, hoo
     assert hook.titles[1:] == ["✓ nightly is done, 2 h after its time"]
 
 
+def test_the_file_of_the_pipeline_says_what_is_late_and_else_the_settings(tmp_path: Path) -> None:
+    import nbformat
+
+    ws = alerting(tmp_path, "late = 3h")
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "step.ipynb")
+    for name, line in (("quick", 'late = "1h"'), ("slow", "")):
+        file = tmp_path / "pipelines" / f"{name}.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f'{line}\n[steps.one]\nnotebook = "../step.ipynb"\n')
+        run = end_run(ws, 1, "cancelled", pipeline=name, schedule=name, file=str(file), ended=None)
+        run = RunRow(**{**vars(run), "id": name.ljust(32, "0"), "state": "queued"})
+        with tables.transaction(ws) as connection:
+            connection.execute(tables.runs_table().insert().values(**vars(run)))
+    found = []
+    for hours in (0.9, 1.1, 2.9, 3.1):
+        alerts.late(ws, NOON + 3600 * hours)
+        found.append({each.name for each in incidents.read_incidents(ws, open_only=True)})
+    quick, slow = "pipeline:quick@quick", "pipeline:slow@slow"
+    assert found == [set(), {quick}, {quick}, {quick, slow}]
+
+
 DELIVER = """
 import sys, time
 from aiplat.core.workspace import workspace
