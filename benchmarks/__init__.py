@@ -20,5 +20,6 @@ BENCHMARKS = {
     "gate_decision": "benchmarks.gate:gate_decision",
     "explain_1000_rows": "benchmarks.explain:explain_1000_rows",
     "explain_forest_vs_shap": "benchmarks.explain:explain_forest_vs_shap",
+    "thousand_schedules": "benchmarks.schedules:thousand_schedules",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }
