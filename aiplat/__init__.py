@@ -20,9 +20,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The verbs, for completion in an editor."""
-    from aiplat.frontends.verbs import VERBS
+    from aiplat.frontends.verbs import FUNCTIONS, VERBS
 
-    return sorted({*globals(), *(verb.group or verb.word for verb in VERBS)})
+    return sorted({*globals(), *FUNCTIONS, *(verb.group or verb.word for verb in VERBS)})
 
 
 def load_ipython_extension(ip: Any) -> None:
