@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..core.errors import UserError, nearest
-from .kinds import ANY, Kind, fitted, from_text, kind_like, kind_of, literal
+from .kinds import ANY, Kind, SecretName, fitted, from_text, kind_like, kind_of, literal, named_secret
 
 # %% ../../nbs/operations/parameters.ipynb #76fe9e4f
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ EXAMPLES = {
     "datetime": "2026-01-31T08:00",
     "path": "data.csv",
     "none": "none",
+    "secret": "secret:DB_PASSWORD",
     "any": "value",
 }
 
@@ -151,10 +152,11 @@ def _short(value: Any) -> str:
 
 def _value(parameter: Parameter, given: Any) -> Any:
     name, kind = parameter.name, parameter.kind
-    if looks_secret(name) and kind.base not in ("int", "float", "bool"):
+    named = isinstance(given, SecretName) or named_secret(given) is not None
+    if looks_secret(name) and kind.base not in ("int", "float", "bool") and not named:
         raise UserError(
             f"parameter '{name}' looks like a secret, and parameters are kept with the executed notebook",
-            f"export it and read it in the notebook: os.environ['{name.upper()}']",
+            f"give the name under which the notebook finds it: secret:{name.upper()}",
         )
     if kind.base == "unknown":
         raise UserError(
@@ -164,7 +166,7 @@ def _value(parameter: Parameter, given: Any) -> Any:
     if re.search(r"://[^/\s:@]+:[^/\s@]+@", str(given)):
         raise UserError(
             f"the value of '{name}' holds a password, and parameters are kept with the executed notebook",
-            "leave the password out of the URL: put it into the environment (PGPASSWORD) and read it in the notebook",
+            "leave the password out of the URL: give it as a parameter of its own (secret:PGPASSWORD), or in the environment",
         )
     try:
         value = from_text(kind, given) if isinstance(given, str) else fitted(kind, given)
@@ -211,6 +213,9 @@ def checked(asked: Mapping[str, Parameter], given: Iterable[tuple[str, Any]]) ->
             raise UserError(f"parameter '{name}' is given twice", "give it once")
         values[name] = _value(asked[name], value)
     for parameter in asked.values():
+        default = parameter.default or ""
+        if parameter.name not in values and "secret:" in default and (named := named_secret(default[1:-1])):
+            values[parameter.name] = named  # token = "secret:API_TOKEN" in the notebook itself
         if parameter.default is None and parameter.name not in values:
             raise UserError(
                 f"parameter '{parameter.name}' ({parameter.kind}) has no default and was not given",
