@@ -164,9 +164,18 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "pipeline run",
         "operations.pipeline:run",
-        "Run a notebook with checked parameters and keep the record",
+        "Run a notebook or a pipeline with checked parameters and keep the record",
         "Operate",
     ),
+    Verb(
+        "pipeline resume",
+        "operations.pipeline:resume",
+        "Continue a run from the steps that are not done",
+        "Operate",
+    ),
+    Verb("pipeline cancel", "operations.pipeline:cancel", "Cancel a run, wherever it is driven", "Operate"),
+    Verb("pipeline runs", "operations.pipeline:runs", "List the runs of pipelines", "Operate"),
+    Verb("pipeline show", "operations.pipeline:show", "Show a run: steps, reasons, what failed and where", "Operate"),
     Verb(
         "schedule add",
         "operations.schedules.schedules:add",
