@@ -147,7 +147,9 @@ def demo(data: str = "", *, target: str = "", by: str = "", folder: str = ".demo
 
     parameters = {"data": data, "target": target, "by": by, "name": name}
     other = {"trials": 6, "seed": 1}
-    runs, stories, seconds = [], [], []
+    runs: list[Any] = []
+    stories: list[list[Line | Text]] = []
+    seconds: list[float] = []
     for extra in ({}, other):
         before = ledger.entries(ws, newest_first=True, limit=1)
         start = time.monotonic()
