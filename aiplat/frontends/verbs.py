@@ -72,7 +72,7 @@ _MAKE = (
     ),
     Verb("up", "core.cluster:up", "Start the local stack", "Start"),
     Verb("down", "core.cluster:down", "Stop the local stack", "Start"),
-    Verb("status", "core.cluster:status", "Say what runs, where, since when, and what is wrong", "Start"),
+    Verb("status", "operations.overview:status", "Say what runs, where, since when, and what is wrong", "Start"),
     Verb(
         "demo",
         "operations.demo:demo",
