@@ -20,6 +20,9 @@ BENCHMARKS = {
     "gate_decision": "benchmarks.gate:gate_decision",
     "explain_1000_rows": "benchmarks.explain:explain_1000_rows",
     "explain_forest_vs_shap": "benchmarks.explain:explain_forest_vs_shap",
+    "step_overhead": "benchmarks.pipelines:step_overhead",
+    "cached_steps": "benchmarks.pipelines:cached_steps",
+    "computing_overhead": "benchmarks.pipelines:computing_overhead",
     "thousand_schedules": "benchmarks.schedules:thousand_schedules",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }
