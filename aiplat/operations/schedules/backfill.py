@@ -173,6 +173,36 @@ def _claim_here(connection: "sa.Connection", run: str) -> None:
     values = {"scheduler": f"{HERE}:{os.getpid()}", "host": socket.gethostname(), "pid": os.getpid()}
     connection.execute(table("drives").insert().values(run=run, **values, at=time.time(), times=1))
 
+
+def _fill(
+    ws: Workspace, schedule: Schedule, plan: Any, found: list[datetime], given: Mapping[str, Any], *,
+    concurrency: int, again: bool, here: bool,
+) -> tuple[str, list[dict[str, Any]]]:  # fmt: skip
+    """Queue what is wanted, in one transaction; the backfill's id, and a row for every fire time."""
+    label, rows = uuid.uuid4().hex, []
+    options = {"backfill": label, "at_once": concurrency}
+    store(ws)
+    span = (found[0].timestamp(), found[-1].timestamp() + 1)
+    body = {"pipeline": plan.name, "schedule": schedule.name, "from": found[0], "to": found[-1], "backfill": label}
+    with (
+        change(ws, "backfill", f"backfill:{schedule.name or plan.name}", body) as current,
+        tables.transaction(ws) as connection,
+    ):
+        known = _before(connection, schedule, plan.name, span)
+        for at in found:
+            old = known.get(at.timestamp())
+            needless = old is not None and (
+                old.state in (tables.QUEUED, tables.RUNNING) or (old.state == tables.DONE and not again)
+            )
+            run = old.id if old and needless else _queue(ws, connection, schedule, plan, at, given, options)
+            rows.append({"at": iso(schedule, at.timestamp()), "run": run, "new": not needless})
+            if here and not needless:
+                _claim_here(connection, run)
+        current.outcome["queued"] = sum(row["new"] for row in rows)
+    for entry in current.unfinished:
+        current.recovered(entry, {"found": "its runs were queued, all or none; see aiplat pipeline runs"})
+    return label, rows
+
 # %% ../../../nbs/operations/schedules/backfill.ipynb #f77240db
 def backfill(
     pipeline: str,
@@ -238,28 +268,7 @@ def backfill(
         )
     if len(found) > MOST:
         raise UserError(f"from {start} to {end} it fires more than {MOST:,} times", "give a shorter span")
-    label = uuid.uuid4().hex
-    options = {"backfill": label, "at_once": concurrency}
-    rows: list[dict[str, Any]] = []
-    store(ws)
-    body = {"pipeline": plan.name, "schedule": schedule.name, "from": start, "to": end, "backfill": label}
-    with (
-        change(ws, "backfill", f"backfill:{schedule.name or plan.name}", body) as current,
-        tables.transaction(ws) as connection,
-    ):
-        known = _before(connection, schedule, plan.name, (first.timestamp(), last.timestamp()))
-        for at in found:
-            old = known.get(at.timestamp())
-            needless = old is not None and (
-                old.state in (tables.QUEUED, tables.RUNNING) or (old.state == tables.DONE and not again)
-            )
-            run = old.id if old and needless else _queue(ws, connection, schedule, plan, at, given, options)
-            rows.append({"at": iso(schedule, at.timestamp()), "run": run, "new": not needless})
-            if here and not needless:
-                _claim_here(connection, run)
-        for entry in current.unfinished:
-            current.recovered(entry, {"found": "its runs were queued, all or none; see aiplat pipeline runs"})
-        current.outcome["queued"] = sum(row["new"] for row in rows)
+    label, rows = _fill(ws, schedule, plan, found, given, concurrency=concurrency, again=again, here=here)
     if here:
         engine = importlib.import_module("aiplat.operations.pipelines.engine")
         for row in rows:

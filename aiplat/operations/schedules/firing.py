@@ -120,6 +120,35 @@ def under_way(connection: "sa.Connection") -> dict[str, list[RunRow]]:
     return found
 
 # %% ../../../nbs/operations/schedules/firing.ipynb #55ae022b
+def _tell(ws: Workspace, connection: "sa.Connection", fire: Fire, schedule: Schedule) -> None:
+    """Open an incident when a fire is refused, close it when one is not; what is wrong with the channels stops no fire."""
+    from aiplat.operations import incidents
+
+    name, now = f"schedule:{schedule.name}", time.time()
+    if fire.state == "refused":
+        facts = {"schedule": schedule.name, "pipeline": schedule.pipeline, "for": f"{schedule.local(fire.fire_time)}"}
+        text = {"title": f"{schedule.name} could not run {schedule.pipeline}", "facts": facts, "lines": [fire.reason]}
+        text["command"] = f"aiplat pipeline check {schedule.file}"
+        with suppress(UserError):
+            incidents.open_incident(ws, connection, name, incidents.FAILURE, text, now=now)
+    else:
+        over = {"title": f"{schedule.name} runs {schedule.pipeline} again"}
+        with suppress(UserError):
+            incidents.close_incident(ws, connection, name, incidents.FAILURE, lambda was: over, now=now)
+
+
+def _ask_cancel(connection: "sa.Connection", ids: list[str]) -> None:
+    """Runs that have not begun are cancelled; the driver of the others sees that it is asked to."""
+    runs, now = tables.runs_table(), time.time()
+    idle = runs.c.id.in_(ids) & runs.c.state.in_((tables.QUEUED, tables.INTERRUPTED))
+    why = "a newer run of its schedule took its place"
+    connection.execute(
+        runs.update().where(idle).values(state=tables.CANCELLED, reason=why, ended=now, cancel_asked=now)
+    )
+    busy = runs.c.id.in_(ids) & (runs.c.state == tables.RUNNING) & runs.c.cancel_asked.is_(None)
+    connection.execute(runs.update().where(busy).values(cancel_asked=now))
+
+# %% ../../../nbs/operations/schedules/firing.ipynb #88a53e04
 Plans = Callable[[Schedule], "Pipeline | UserError | None"]
 
 
@@ -195,35 +224,6 @@ def start(
     same = (fires.c.schedule == fire.schedule) & (fires.c.fire_time == fire_time)
     connection.execute(fires.update().where(same).values(run=run))
     return Fire(**vars(fire) | {"run": run})
-
-
-def _tell(ws: Workspace, connection: "sa.Connection", fire: Fire, schedule: Schedule) -> None:
-    """Open an incident when a fire is refused, close it when one is not; what is wrong with the channels stops no fire."""
-    from aiplat.operations import incidents
-
-    name, now = f"schedule:{schedule.name}", time.time()
-    if fire.state == "refused":
-        facts = {"schedule": schedule.name, "pipeline": schedule.pipeline, "for": f"{schedule.local(fire.fire_time)}"}
-        text = {"title": f"{schedule.name} could not run {schedule.pipeline}", "facts": facts, "lines": [fire.reason]}
-        text["command"] = f"aiplat pipeline check {schedule.file}"
-        with suppress(UserError):
-            incidents.open_incident(ws, connection, name, incidents.FAILURE, text, now=now)
-    else:
-        over = {"title": f"{schedule.name} runs {schedule.pipeline} again"}
-        with suppress(UserError):
-            incidents.close_incident(ws, connection, name, incidents.FAILURE, lambda was: over, now=now)
-
-
-def _ask_cancel(connection: "sa.Connection", ids: list[str]) -> None:
-    """Runs that have not begun are cancelled; the driver of the others sees that it is asked to."""
-    runs, now = tables.runs_table(), time.time()
-    idle = runs.c.id.in_(ids) & runs.c.state.in_((tables.QUEUED, tables.INTERRUPTED))
-    why = "a newer run of its schedule took its place"
-    connection.execute(
-        runs.update().where(idle).values(state=tables.CANCELLED, reason=why, ended=now, cancel_asked=now)
-    )
-    busy = runs.c.id.in_(ids) & (runs.c.state == tables.RUNNING) & runs.c.cancel_asked.is_(None)
-    connection.execute(runs.update().where(busy).values(cancel_asked=now))
 
 # %% ../../../nbs/operations/schedules/firing.ipynb #b50d0b30
 BATCH = 100  # schedules in one transaction

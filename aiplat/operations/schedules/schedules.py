@@ -164,6 +164,34 @@ def _closed(current: Change, there: bool) -> None:
         current.recovered(entry, {"found": "the schedule is there" if there else "there is no such schedule"})
 
 # %% ../../../nbs/operations/schedules/schedules.ipynb #f1bcb178
+def _write(ws: Workspace, schedule: Schedule) -> None:
+    """Put a new schedule into the book and the ledger."""
+    import sqlalchemy as sa
+
+    _free(ws, schedule.name)  # before anything is written; looked at again below, where nobody can come between
+    body = {"change": "add", "pipeline": schedule.file, "when": schedule.flags(), "parameters": schedule.parameters}
+    with change(ws, "schedule", f"schedule:{schedule.name}", body) as current:
+        schedules = table("schedules")
+        _closed(current, False)
+        try:
+            with tables.transaction(ws) as connection:
+                connection.execute(schedules.insert().values(**vars(schedule)))
+        except sa.exc.IntegrityError:
+            _free(ws, schedule.name)
+            raise
+
+
+def _free(ws: Workspace, name: str) -> None:
+    """Raise `UserError` when a name is taken."""
+    import sqlalchemy as sa
+
+    schedules = table("schedules")
+    with store(ws).connect() as connection:
+        if connection.execute(sa.select(schedules.c.name).where(schedules.c.name == name)).first() is not None:
+            todo = f"choose another with --name, or remove that one: aiplat schedule remove {name}"
+            raise UserError(f"there is a schedule '{name}' already", todo)
+
+# %% ../../../nbs/operations/schedules/schedules.ipynb #d2d7f032
 NAME = re.compile(r"[\w][\w.@-]{0,99}")
 
 
@@ -233,34 +261,6 @@ def add(
         facts["parameters"] = ", ".join(f"{key} = {value}" for key, value in given.items())
     what = f"{label} runs {plan.name} {schedule.words()}"
     return Changed(label, plan.name, what, schedule.words(), upcoming(schedule), facts, notes=nobody(ws))
-
-
-def _write(ws: Workspace, schedule: Schedule) -> None:
-    """Put a new schedule into the book and the ledger."""
-    import sqlalchemy as sa
-
-    _free(ws, schedule.name)  # before anything is written; looked at again below, where nobody can come between
-    body = {"change": "add", "pipeline": schedule.file, "when": schedule.flags(), "parameters": schedule.parameters}
-    with change(ws, "schedule", f"schedule:{schedule.name}", body) as current:
-        schedules = table("schedules")
-        _closed(current, False)
-        try:
-            with tables.transaction(ws) as connection:
-                connection.execute(schedules.insert().values(**vars(schedule)))
-        except sa.exc.IntegrityError:
-            _free(ws, schedule.name)
-            raise
-
-
-def _free(ws: Workspace, name: str) -> None:
-    """Raise `UserError` when a name is taken."""
-    import sqlalchemy as sa
-
-    schedules = table("schedules")
-    with store(ws).connect() as connection:
-        if connection.execute(sa.select(schedules.c.name).where(schedules.c.name == name)).first() is not None:
-            todo = f"choose another with --name, or remove that one: aiplat schedule remove {name}"
-            raise UserError(f"there is a schedule '{name}' already", todo)
 
 # %% ../../../nbs/operations/schedules/schedules.ipynb #8601639e
 def _change(ws: Workspace, name: str, verb: str, **values: Any) -> None:
