@@ -235,7 +235,9 @@ def found_run(ws: Workspace, dead: Entry) -> tuple[str, str]:
     from mlflow.exceptions import MlflowException
 
     again = (
-        command("pipeline", "run", str(dead.body.get("notebook") or "NOTEBOOK"))
+        command("pipeline", "resume", str(dead.body["pipeline_run"])[:8])
+        if dead.body.get("pipeline_run")
+        else command("pipeline", "run", str(dead.body.get("notebook") or "NOTEBOOK"))
         if dead.action == "pipeline"
         else command(dead.action)
     )
