@@ -351,6 +351,6 @@ def machine_blocks(seen: Happenings) -> list[Block]:
     kinds: dict[str, Kind] = {"running": "good", "died": "bad", "unreachable": "bad"}
     where = f" at {about['address']}" if about["address"] else ""
     said = Text(f"Ray: {about['ray']}{where}", kinds.get(about["ray"], "dim"))
-    load = "–" if about["load"] is None else f"{about['load']:.1f} of {about['cpus']} CPUs busy"
+    load = "–" if about["load"] is None else f"load {about['load']:.1f} on {about['cpus']} CPUs"
     free, all_ = (f"{about[name] / 2**30:.1f} GB" for name in ("free", "memory"))
     return [said, Facts({"this machine": load, "memory": f"{free} of {all_} free", "more": "aiplat status"})]
