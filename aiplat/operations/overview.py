@@ -36,7 +36,7 @@ def _scheduler(ws: Workspace, problems: list[list[str]]) -> list[dict[str, Any]]
     if not serving and waiting:
         count = f"{len(waiting)} schedules wait" if len(waiting) > 1 else f"the schedule '{waiting[0].name}' waits"
         problems.append([f"{count}, and no scheduler runs", "start one and leave it running: aiplat scheduler run"])
-    row = {"part": "scheduler", "state": "not running", "where": "", "since": None, "memory": None}
+    row: dict[str, Any] = {"part": "scheduler", "state": "not running", "where": "", "since": None, "memory": None}
     if serving:
         here = [
             f"{each.host}:{each.pid}" if each.host != socket.gethostname() else f"pid {each.pid}" for each in serving
