@@ -283,8 +283,17 @@ class Run:
         since = time.monotonic()
         asked = self.talk.send("execute_request", wish | {"stop_on_error": not lenient})
         self._asked[asked] = index
-        reply, idle, answered = None, False, 0.0
-        while not (reply and (idle or time.monotonic() - answered > 60)):
+        reply, idle, last = None, False, since
+        while not (reply and (idle or time.monotonic() - last > 60)):
+            if (
+                idle and not reply and time.monotonic() - last > 5
+            ):  # an error that breaks IPython's own reporting of errors
+                reply = {
+                    "status": "error",
+                    "ename": "Error",
+                    "evalue": "the kernel could not show what was wrong; see its log",
+                }
+                break
             if failure := self.limits.over(cell, since):
                 return failure, None
             for channel, message in self.talk.hear(self.limits.patience(since)):
@@ -292,9 +301,9 @@ class Run:
                 if channel == "iopub" and parent in self._asked:
                     self.copy.take(self._asked[parent], message)
                     ended = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-                    idle = idle or (ended and parent == asked)
+                    idle, last = idle or (ended and parent == asked), time.monotonic()
                 elif message["msg_type"] == "execute_reply" and parent == asked:
-                    reply, answered = message["content"], time.monotonic()
+                    reply, last = message["content"], time.monotonic()
             if self.talk.dead and not (reply and idle):
                 kind, what, todo = death_of(self.lease.wait() or {"code": None, "reason": "guard"}, self.limits.memory)
                 return Failure(cell, what, todo, kind), None
