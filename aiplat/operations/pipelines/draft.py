@@ -8,6 +8,7 @@ __all__ = ['toml', 'key', 'comment', 'spelled', 'declaration', 'Drafted', 'draft
 # %% ../../../nbs/operations/pipelines/draft.ipynb #fca01619
 import ast
 import json
+import keyword
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -149,8 +150,9 @@ class _Writer:
 def _step_names(notebooks: Sequence[Path]) -> list[str]:
     names: list[str] = []
     for notebook in notebooks:
-        name = re.sub(r"[^\w-]+", "_", notebook.stem)[:50].strip("_-") or "step"
-        name = name if re.match(r"[^\W\d]", name) else f"step_{name}"
+        letters = "".join(c if f"a{c}".isidentifier() else "_" for c in notebook.stem)  # so that templates can say it
+        name = re.sub(r"__+", "_", letters)[:50].strip("_") or "step"
+        name = name if re.match(r"[^\W\d]", name) and name.isidentifier() else f"step_{name}"
         taken = [each for each in names if re.fullmatch(rf"{re.escape(name)}(_\d+)?", each)]
         names.append(f"{name}_{len(taken) + 1}" if taken else name)
     return names
@@ -158,10 +160,10 @@ def _step_names(notebooks: Sequence[Path]) -> list[str]:
 
 def _reach(step: str, output: str) -> str:
     """The template that names an output."""
-    plain = re.fullmatch(r"[^\W\d]\w*", output)
-    return (
-        f"{{{{ steps{f'.{step}' if '-' not in step else f'[{step!r}]'}{f'.{output}' if plain else f'[{output!r}]'} }}}}"
-    )
+    parts = [
+        f".{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"[{name!r}]" for name in (step, output)
+    ]
+    return f"{{{{ steps{''.join(parts)} }}}}"
 
 # %% ../../../nbs/operations/pipelines/draft.ipynb #8e4fcaf7
 def _value(writer: _Writer, step: str, parameter: Parameter) -> str | None:
@@ -176,7 +178,7 @@ def _value(writer: _Writer, step: str, parameter: Parameter) -> str | None:
     if looks_secret(name):
         return toml(f"secret:{name.upper()}")
     known = writer.asked.get(name)
-    pipeline = name if known is None or known.kind == parameter.kind else f"{step.replace('-', '_')}_{name}"
+    pipeline = name if known is None or known.kind == parameter.kind else f"{step}_{name}"
     writer.asked.setdefault(pipeline, parameter)
     return toml(f"{{{{ parameters.{pipeline} }}}}")
 

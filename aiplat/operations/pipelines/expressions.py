@@ -8,6 +8,7 @@ __all__ = ['ROOTS', 'LONGEST', 'DEEPEST', 'NODES', 'Reference', 'is_template', '
 
 # %% ../../../nbs/operations/pipelines/expressions.ipynb #a9b98d42
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def _mistake(node: Any, room: Any) -> UserError | None:
         return UserError(
             f"a template cannot hold {kind.lower()}", "write {{ expression }}; for each of a list: a matrix; if: when"
         )
+    if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):
+        return UserError("a number is too large", "write one with fewer digits")
+    sliced = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice) and node.node
+    if isinstance(sliced, nodes.Const) and not isinstance(sliced.value, str):
+        return UserError("a number has no parts", "cut a text or a list")
     if isinstance(node, nodes.Filter) and node.name not in room.filters:
         return UserError(f"there is no filter '{node.name}'", nearest(node.name, room.filters))
     if isinstance(node, nodes.Test) and node.name not in room.tests:

@@ -28,7 +28,9 @@ from .plans import Pipeline, Problem, Step, in_order
 from .expressions import Reference, condition, is_template, references, texts
 
 # %% ../../../nbs/operations/pipelines/files.ipynb #e080cc53
-_NAME = re.compile(r"[^\W\d]\w{0,63}")
+def _is_name(name: str) -> bool:
+    """Whether a template can say it behind a dot."""
+    return name.isidentifier() and len(name) <= 64
 
 
 def _declared_kind(notes: Notes, key: str, spelled: str) -> Kind:
@@ -90,7 +92,7 @@ def _parameters(notes: Notes, found: Mapping[str, Any]) -> tuple[dict[str, Param
     parameters: dict[str, Parameter] = {}
     defaults: dict[str, Any] = {}
     for name, value in found.items():
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             notes.add(
                 f"parameters.{name}",
                 f"'{name[:60]}' cannot be a parameter's name",
@@ -187,7 +189,7 @@ def _step(notes: Notes, folder: Path, name: str, found: Mapping[str, Any]) -> St
             )
     for key in values["matrix"]:
         each = values["matrix"][key]
-        if not _NAME.fullmatch(key):
+        if not _is_name(key):
             notes.add(
                 f"{place}.matrix.{key}",
                 f"{title}: '{key[:60]}' cannot be a name in a matrix",
@@ -207,7 +209,7 @@ def _step(notes: Notes, folder: Path, name: str, found: Mapping[str, Any]) -> St
         key: each for key, each in values["matrix"].items() if isinstance(each, list) or is_template(each)
     }
     resources = notes.resources(values.pop("resources"), f"{place}.resources", title)
-    notebook = Path(os.path.normpath(folder / Path(values.pop("notebook")).expanduser()))
+    notebook = Path(os.path.normpath(folder / os.path.expanduser(values.pop("notebook"))))
     return Step(name=name, notebook=notebook, resources=resources, line=notes.line(place), **values)
 
 
@@ -306,7 +308,7 @@ def single(notebook: str | Path) -> Pipeline:
     UserError
         When it is missing or broken.
     """
-    file = Path(notebook).expanduser()
+    file = Path(os.path.expanduser(notebook))
     known = asked(file)
     if known.problems:
         raise known.problems[0]
@@ -333,38 +335,32 @@ def path_of(name: str | Path, ws: Workspace | None = None) -> tuple[Path, str]:
     UserError
         When there is no such file.
     """
-    said = str(name)
-    file = Path(said).expanduser() if not said.startswith("~") or "/" in said else Path(said)
-    home = ws.root / "pipelines" if ws else None
-    if "\0" in said or not said.strip():
-        raise UserError(f"{said!r} is not a pipeline", "give a name, or the path of a pipeline file or a notebook")
-    if file.suffix in (".toml", ".ipynb"):
-        if file.suffix == ".toml" and not file.is_file() and home and (home / file).is_file():
-            file = home / file
-        if file.suffix == ".toml" and not file.is_file():
+    said, home = str(name), (ws.root / "pipelines").resolve() if ws else None
+    file = Path(os.path.expanduser(said))
+    if "\0" in said or not said.strip() or len(said) > 1_000 or any(len(part) > 200 for part in file.parts):
+        raise UserError(f"{shown(said)} is not a pipeline", "give a name, or the path of a pipeline file or a notebook")
+    if file.suffix == ".ipynb":
+        return file, file.stem
+    if file.suffix == ".toml":
+        file = home / file if home and not file.is_file() and (home / file).is_file() else file
+        if not file.is_file():
             near = [each.name for each in file.parent.glob("*.toml")] if file.parent.is_dir() else []
-            raise UserError(
-                f"there is no pipeline file {file}",
-                nearest(file.name, near) if near else "aiplat pipeline init NOTEBOOK… writes one",
-            )
-        inside = home and file.resolve().is_relative_to(home.resolve())
-        return file, file.resolve().relative_to(home.resolve()).with_suffix(
-            ""
-        ).as_posix() if inside and home else file.stem
-    if home and (home / f"{said}.toml").is_file() and (home / said).resolve().is_relative_to(home.resolve()):
-        return home / f"{said}.toml", Path(said).as_posix()
+            todo = nearest(file.name, near) if near else "aiplat pipeline init NOTEBOOK… writes one"
+            raise UserError(f"there is no pipeline file {file}", todo)
+        return file, _name_in(home, file.resolve()) or file.stem
+    if home and (home / f"{said}.toml").is_file() and (found := _name_in(home, (home / f"{said}.toml").resolve())):
+        return home / f"{said}.toml", found
     names = (
-        sorted(each.relative_to(home).with_suffix("").as_posix() for each in home.rglob("*.toml"))
-        if home and home.is_dir()
-        else []
+        sorted(filter(None, (_name_in(home, each) for each in home.rglob("*.toml")))) if home and home.is_dir() else []
     )
+    todo = "aiplat pipeline init NOTEBOOK… writes a first one; a path to a notebook runs that"
     where = f" in {home}" if home else ""
-    todo = (
-        nearest(said, names)
-        if names
-        else "aiplat pipeline init NOTEBOOK… writes a first one; a path to a notebook runs that"
-    )
-    raise UserError(f"there is no pipeline '{said[:80]}'{where}", todo)
+    raise UserError(f"there is no pipeline '{said[:80]}'{where}", nearest(said, names) if names else todo)
+
+
+def _name_in(home: Path | None, file: Path) -> str:
+    """The name of a pipeline file in its folder; empty elsewhere."""
+    return file.relative_to(home).with_suffix("").as_posix() if home and file.is_relative_to(home) else ""
 
 
 def look(name: str | Path, ws: Workspace | None = None) -> tuple[Pipeline, list[Problem]]:

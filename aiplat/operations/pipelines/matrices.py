@@ -180,9 +180,9 @@ def _checked(wanted: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict
 
 # %% ../../../nbs/operations/pipelines/matrices.ipynb #47e31c07
 def _numbers(begin: str, end: str, by: str) -> list[int | float]:
-    first, last = Decimal(begin), Decimal(end)
+    first, last = Decimal(begin[:40]), Decimal(end[:40])
     step = Decimal(by) if by else Decimal(1 if last >= first else -1)
-    if not (first.is_finite() and last.is_finite() and step.is_finite()) or not step:
+    if not all(abs(number) < 10**15 for number in (first, last)) or not Decimal("1e-12") < abs(step) < 10**15:
         raise ValueError(by)
     count = int((last - first) / step) + 1
     if not 0 < count <= MOST:

@@ -35,6 +35,8 @@ def settled(value: Any) -> Any:
         return {key: settled(each) for key, each in value.items()}
     if isinstance(value, KeysView | ValuesView | ItemsView | Iterator | list | tuple | set):
         return [settled(each) for each in value]
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise UserError("a text holds half a character", "no file and no database could keep it: write the whole one")
     if value is None or isinstance(value, bool | int | float | str | date):
         return value
     kind = "function" if callable(value) else type(value).__name__
