@@ -143,6 +143,12 @@ def become(order: dict[str, Any]) -> None:
         app.start()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # Closing the application ends the thread that publishes, and the control thread may be about to flush through it: it would wait for
+    # ten seconds (ipykernel's `flush_timeout`). So the control thread ends first.
+    if control := app.control_thread:
+        with suppress(RuntimeError):
+            control.stop()
+        control.join(5)
     leave(code)
 
 
