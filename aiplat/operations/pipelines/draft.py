@@ -25,6 +25,7 @@ from ..kinds import CONTAINERS, Kind
 from ..parameters import Parameter, looks_secret
 from .asking import Asked, asked
 from .checks import examined, home_of
+from .files import step_name
 from .plans import Problem
 
 # %% ../../../nbs/operations/pipelines/draft.ipynb #cd2f85f0
@@ -150,9 +151,7 @@ class _Writer:
 def _step_names(notebooks: Sequence[Path]) -> list[str]:
     names: list[str] = []
     for notebook in notebooks:
-        letters = "".join(c if f"a{c}".isidentifier() else "_" for c in notebook.stem)  # so that templates can say it
-        name = re.sub(r"__+", "_", letters)[:50].strip("_") or "step"
-        name = name if re.match(r"[^\W\d]", name) and name.isidentifier() else f"step_{name}"
+        name = step_name(notebook.stem)
         taken = [each for each in names if re.fullmatch(rf"{re.escape(name)}(_\d+)?", each)]
         names.append(f"{name}_{len(taken) + 1}" if taken else name)
     return names
