@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Missed', 'Overlap', 'GRACE', 'FIRED', 'BEAT', 'table', 'store', 'Schedule', 'Fire', 'read_schedules', 'read_schedule',
-           'read_fires', 'fire_times', 'Service', 'services']
+           'read_fires', 'fire_times', 'Service', 'beat', 'services']
 
 # %% ../../../nbs/operations/schedules/book.ipynb #c9e2e411
 import time
@@ -277,6 +277,28 @@ class Service:
     beat: float
     runs: int
     actor: str
+
+
+def beat(ws: Workspace, service: Service, *, gone: bool = False) -> None:
+    """Leave a heartbeat, or take it away.
+
+    Parameters
+    ----------
+    ws
+        The workspace.
+    service
+        Whose; ``beat`` says when.
+    gone
+        Take it away.
+    """
+    schedulers = table("schedulers")
+    mine, values = schedulers.c.id == service.id, {"beat": service.beat, "runs": service.runs}
+    with tables.transaction(ws) as connection:
+        if gone:
+            connection.execute(schedulers.delete().where(mine))
+        elif not connection.execute(schedulers.update().where(mine).values(**values)).rowcount:
+            connection.execute(schedulers.insert().values(**vars(service)))
+            connection.execute(schedulers.delete().where(schedulers.c.beat < service.beat - 86400))
 
 
 def _alive(service: Service, now: float) -> bool:

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.workspace import Locked, Workspace
 from ..pipelines import tables
-from ..pipelines.tables import RunRow
 from .book import FIRED, store, table
-from .firing import TAKE_UPS, under_way
+from .firing import TAKE_UPS
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -87,22 +86,12 @@ def waiting(connection: "sa.Connection", now: float) -> Waiting:
     now
         UTC seconds.
     """
-    import sqlalchemy as sa
-
-    runs, drives = tables.runs_table(), table("drives")
-    columns = (runs.c.id, runs.c.state, runs.c.cause, runs.c.schedule, runs.c.options, runs.c.cancel_asked)
-    query = (
-        sa.select(*columns, drives.c.scheduler, drives.c.host, drives.c.pid, drives.c.at, drives.c.times)
-        .outerjoin(drives, drives.c.run == runs.c.id)
-        .where(runs.c.state.in_(tables.OPEN), runs.c.cause != "person")
-        .order_by(runs.c.fire_time, runs.c.created, runs.c.id)
-    )
-    rows, found = list(connection.execute(query)), Waiting()
+    rows, found = _open_runs(connection), Waiting()
     idle = [row for row in rows if row.state != tables.RUNNING]
     if not idle:
         return found
-    going = Counter(_backfill(row) for row in rows if row.state == tables.RUNNING or _claimed(row, now))
-    first = {name: _turn(mine) for name, mine in under_way(connection).items()}
+    going = Counter(row.backfill for row in rows if row.state == tables.RUNNING or _claimed(row, now))
+    first = _turns(rows)
     for row in idle:
         if _claimed(row, now):
             continue
@@ -110,19 +99,40 @@ def waiting(connection: "sa.Connection", now: float) -> Waiting:
             found.lost += [row.id] if row.state == tables.QUEUED else []
         elif row.schedule and row.cause in FIRED:
             found.ready += [(row.id, row.times or 0)] if first.get(row.schedule) == row.id else []
-        elif not _backfill(row) or going[_backfill(row)] < int(row.options.get("at_once", 1)):
-            going[_backfill(row)] += 1
+        elif not row.backfill or going[row.backfill] < (row.at_once or 1):
+            going[row.backfill] += 1
             found.ready.append((row.id, row.times or 0))
     return found
 
 
-def _backfill(row: Any) -> str:
-    return str((row.options or {}).get("backfill", ""))
+def _open_runs(connection: "sa.Connection") -> list[Any]:
+    """What is needed of every run that has not ended; a queue may be long, so no more than that."""
+    import sqlalchemy as sa
+
+    runs, drives = tables.runs_table(), table("drives")
+    backfill, at_once = runs.c.options["backfill"].as_string(), runs.c.options["at_once"].as_integer()
+    query = (
+        sa.select(
+            runs.c.id, runs.c.state, runs.c.cause, runs.c.schedule, backfill.label("backfill"), at_once.label("at_once"),
+            drives.c.scheduler, drives.c.host, drives.c.pid, drives.c.at, drives.c.times,
+        )
+        .outerjoin(drives, drives.c.run == runs.c.id)
+        .where(runs.c.state.in_(tables.OPEN), runs.c.cause != "person")
+        .order_by(runs.c.fire_time, runs.c.created, runs.c.id)
+    )  # fmt: skip
+    return list(connection.execute(query))
 
 
-def _turn(runs: list[RunRow]) -> str:
-    """The run of a schedule whose turn it is; none while one is going."""
-    return "" if any(run.state == tables.RUNNING for run in runs) else runs[0].id
+def _turns(rows: list[Any]) -> dict[str, str]:
+    """By schedule, the run whose turn it is: the oldest, and none while one is going."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.schedule and row.cause in FIRED:
+            if row.state == tables.RUNNING:
+                first[row.schedule] = ""
+            elif row.state == tables.QUEUED or (row.times or 0) <= TAKE_UPS:
+                first.setdefault(row.schedule, row.id)
+    return first
 
 # %% ../../../nbs/operations/schedules/drivers.ipynb #993448b7
 ENGINE = (sys.executable, "-m", "aiplat.operations.pipelines.engine")

@@ -155,7 +155,7 @@ def _fire(
         kept = late[-1:]
     last, plan = schedule.last_fire or schedule.created, plans(schedule)
     for each in kept:
-        at, busy = schedule.local(each.at), under_way(connection).get(schedule.name, ())
+        at, busy = schedule.local(each.at), under_way(connection, [schedule.name]).get(schedule.name, ())
         moment = Moment(at, schedule.local(min(last, each.at)), at)
         if plan is not None:
             fire = start(

@@ -94,13 +94,15 @@ def _times(count: int) -> str:
 TAKE_UPS = 3  # how often a run whose driver died is taken up again
 
 
-def under_way(connection: "sa.Connection") -> dict[str, list[RunRow]]:
+def under_way(connection: "sa.Connection", names: Iterable[str]) -> dict[str, list[RunRow]]:
     """Runs by schedule that have not ended, oldest first.
 
     Parameters
     ----------
     connection
         An open transaction.
+    names
+        Of the schedules; the queue of another one may be long.
     """
     import sqlalchemy as sa
 
@@ -108,7 +110,7 @@ def under_way(connection: "sa.Connection") -> dict[str, list[RunRow]]:
     query = (
         sa.select(runs, drives.c.times)
         .outerjoin(drives, drives.c.run == runs.c.id)
-        .where(runs.c.state.in_(tables.OPEN), runs.c.cause.in_(FIRED), runs.c.schedule != "")
+        .where(runs.c.state.in_(tables.OPEN), runs.c.cause.in_(FIRED), runs.c.schedule.in_(list(names)))
         .order_by(runs.c.fire_time, runs.c.created)
     )
     found: dict[str, list[RunRow]] = {}
@@ -272,7 +274,8 @@ def fire_due(ws: Workspace, connection: "sa.Connection", now: float, who: str, p
     """
     schedules, written = table("schedules"), []
     rows = [Schedule(**row._mapping) for row in connection.execute(_due(now).with_for_update(skip_locked=True))]
-    busy = under_way(connection) if rows else {}
+    asking = [each.name for each in rows if each.overlap != "queue"]
+    busy = under_way(connection, asking) if asking else {}
     for schedule in rows:
         if (plan := plans(schedule)) is None:
             continue
