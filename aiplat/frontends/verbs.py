@@ -103,51 +103,7 @@ _MAKE = (
 )
 
 # %% ../../nbs/frontends/verbs.ipynb #2d327ff7
-VERBS: tuple[Verb, ...] = (
-    *_MAKE,
-    Verb(
-        "evaluate",
-        "trust.evaluate:evaluate",
-        "Measure a model on rows that it has not seen, with 95 % intervals",
-        "Judge",
-    ),
-    Verb(
-        "audit",
-        "trust.audit:audit",
-        "Measure how a model treats groups of people, by all usual criteria of fairness",
-        "Judge",
-    ),
-    Verb(
-        "explore",
-        "frontends.explore:explore",
-        "Explore an audit: every threshold, every group, every criterion",
-        "Judge",
-    ),
-    Verb(
-        "explain",
-        "trust.explaining.explain:explain",
-        "Explain a model: what moves it, for whom, and why it said no",
-        "Judge",
-    ),
-    Verb(
-        "card",
-        "trust.reporting.cards:card",
-        "Write the model card: what a model is for, how good and how fair it is, who let it in",
-        "Judge",
-    ),
-    Verb(
-        "report",
-        "trust.reporting.reports:report",
-        "Write a report for people outside, sealed in the ledger: audit, law144 or annex-iv",
-        "Judge",
-    ),
-    Verb("register", "release.registry:register", "Register a model", "Release"),
-    Verb("models", "release.registry:models", "List the registered models", "Release"),
-    Verb("gate", "release.registry:gate", "Ask the gate", "Release"),
-    Verb("approve", "release.registry:approve", "Approve a version", "Release"),
-    Verb("promote", "release.registry:promote", "Promote a version", "Release"),
-    Verb("rollback", "release.registry:rollback", "Go back to the version that held an alias before", "Release"),
-    Verb("predict", "release.batch:predict", "Score a table", "Operate"),
+_PIPELINES = (
     Verb(
         "pipeline init",
         "operations.pipelines.draft:init",
@@ -176,6 +132,10 @@ VERBS: tuple[Verb, ...] = (
     Verb("pipeline cancel", "operations.pipeline:cancel", "Cancel a run, wherever it is driven", "Operate"),
     Verb("pipeline runs", "operations.pipeline:runs", "List the runs of pipelines", "Operate"),
     Verb("pipeline show", "operations.pipeline:show", "Show a run: steps, reasons, what failed and where", "Operate"),
+)
+
+# %% ../../nbs/frontends/verbs.ipynb #b9d728dc
+_SCHEDULES = (
     Verb(
         "schedule add",
         "operations.schedules.schedules:add",
@@ -260,6 +220,56 @@ VERBS: tuple[Verb, ...] = (
         "Close an incident by hand, without a message to anybody",
         "Operate",
     ),
+)
+
+# %% ../../nbs/frontends/verbs.ipynb #37937726
+VERBS: tuple[Verb, ...] = (
+    *_MAKE,
+    Verb(
+        "evaluate",
+        "trust.evaluate:evaluate",
+        "Measure a model on rows that it has not seen, with 95 % intervals",
+        "Judge",
+    ),
+    Verb(
+        "audit",
+        "trust.audit:audit",
+        "Measure how a model treats groups of people, by all usual criteria of fairness",
+        "Judge",
+    ),
+    Verb(
+        "explore",
+        "frontends.explore:explore",
+        "Explore an audit: every threshold, every group, every criterion",
+        "Judge",
+    ),
+    Verb(
+        "explain",
+        "trust.explaining.explain:explain",
+        "Explain a model: what moves it, for whom, and why it said no",
+        "Judge",
+    ),
+    Verb(
+        "card",
+        "trust.reporting.cards:card",
+        "Write the model card: what a model is for, how good and how fair it is, who let it in",
+        "Judge",
+    ),
+    Verb(
+        "report",
+        "trust.reporting.reports:report",
+        "Write a report for people outside, sealed in the ledger: audit, law144 or annex-iv",
+        "Judge",
+    ),
+    Verb("register", "release.registry:register", "Register a model", "Release"),
+    Verb("models", "release.registry:models", "List the registered models", "Release"),
+    Verb("gate", "release.registry:gate", "Ask the gate", "Release"),
+    Verb("approve", "release.registry:approve", "Approve a version", "Release"),
+    Verb("promote", "release.registry:promote", "Promote a version", "Release"),
+    Verb("rollback", "release.registry:rollback", "Go back to the version that held an alias before", "Release"),
+    Verb("predict", "release.batch:predict", "Score a table", "Operate"),
+    *_PIPELINES,
+    *_SCHEDULES,
     Verb(
         "dashboard",
         "frontends.dashboards:dashboard",
