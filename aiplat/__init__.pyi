@@ -2,7 +2,7 @@
 from aiplat.core.workspace import init as init
 from aiplat.core.cluster import up as up
 from aiplat.core.cluster import down as down
-from aiplat.core.cluster import status as status
+from aiplat.operations.overview import status as status
 from aiplat.operations.demo import demo as demo
 from aiplat.training.search import train as train
 from aiplat.training.runs import runs as runs
@@ -22,11 +22,17 @@ from aiplat.release.registry import approve as approve
 from aiplat.release.registry import promote as promote
 from aiplat.release.registry import rollback as rollback
 from aiplat.release.batch import predict as predict
+from aiplat.operations.schedules.backfill import backfill as backfill
 from aiplat.frontends.dashboards import dashboard as dashboard
 from aiplat.release.verify import ledger as ledger
 from aiplat.release.verify import verify as verify
 from aiplat import data as data
-from aiplat.operations import pipeline as pipeline
+from aiplat.operations.pipelines import pipeline as pipeline
+from aiplat.operations.schedules import schedule as schedule
+from aiplat.operations.schedules import scheduler as scheduler
+from aiplat.operations import alerts as alerts
+from aiplat.operations.secrets import secret as secret
+from aiplat.operations.outputs import output as output
 
 __version__: str
 

@@ -212,7 +212,7 @@ class Operations(Result):
 
 CLASSES = "aiplat-page aiplat-operations"
 
-
+# %% ../../nbs/frontends/operations.ipynb #c1a346cf
 def live(page: Operations) -> Any:
     """The page as a widget that keeps itself fresh while somebody looks.
 

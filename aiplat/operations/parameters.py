@@ -184,7 +184,7 @@ def _value(parameter: Parameter, given: Any) -> Any:
     default = f" (its default is {parameter.default})" if parameter.default else ""
     raise UserError(f"parameter '{name}' wants {wants}, not {_short(given)}", example + default)
 
-
+# %% ../../nbs/operations/parameters.ipynb #e5b1a842
 def checked(asked: Mapping[str, Parameter], given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """The values of the parameters that were given.
 

@@ -76,7 +76,7 @@ def _now() -> str:
 ANCHOR = '<span id="papermill-error-cell" style="color:red; font-family:Helvetica Neue, Helvetica, Arial, sans-serif; font-size:2em;">Execution using papermill encountered an exception here and stopped:</span>'
 BANNER = '<span style="color:red; font-family:Helvetica Neue, Helvetica, Arial, sans-serif; font-size:2em;">An Exception was encountered at \'<a href="#papermill-error-cell">In [{}]</a>\'.</span>'
 
-
+# %% ../../../nbs/operations/kernels/copies.ipynb #199ce111
 class Copy:
     """The executed copy, while it is being executed.
 

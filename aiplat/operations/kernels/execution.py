@@ -358,7 +358,7 @@ def _started(wish: dict[str, Any], kernel: str, limits: Limits) -> tuple[Lease, 
     how = f"it ended with code {ended['code']}" if ended and ended["reason"] != "asked" else "it did not answer"
     return Failure(None, f"the kernel '{kernel}' did not start ({how})", see, "start")
 
-
+# %% ../../../nbs/operations/kernels/execution.ipynb #4656367f
 def execute(
     notebook: "NotebookNode",
     target: Path,

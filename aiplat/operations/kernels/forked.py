@@ -213,7 +213,7 @@ def _alone(message: bytes) -> Lease:
     ours.sendall(message)
     return Lease(ours)
 
-
+# %% ../../../nbs/operations/kernels/forked.ipynb #dedc2259
 def ask(order: dict[str, Any]) -> Lease:
     """Have a kernel started.
 

@@ -202,7 +202,7 @@ def _parameters(writer: _Writer, step: str, known: Asked) -> list[str]:
     head = f"[steps.{key(step)}.parameters]"
     return [head if given else f"# {head}", *lines] if lines else []
 
-
+# %% ../../../nbs/operations/pipelines/draft.ipynb #9d92a164
 def drafted(notebooks: Sequence[Path], folder: Path, name: str) -> tuple[str, _Writer, list[str]]:
     """The text of a pipeline file.
 

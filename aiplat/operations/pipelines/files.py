@@ -395,7 +395,7 @@ def look(name: str | Path, ws: Workspace | None = None) -> tuple[Pipeline, list[
         raise UserError(f"{file} cannot be read ({error.strerror})", "mend its permissions") from error
     return reading(text, file, known)
 
-
+# %% ../../../nbs/operations/pipelines/files.ipynb #856e0fbc
 def find(name_or_path: str | Path, ws: Workspace | None = None) -> Pipeline:
     """The pipeline that a name, a file or a notebook means.
 

@@ -298,7 +298,7 @@ def _curve(points: Sequence[tuple[float, float]], dashed: bool, quiet: bool) -> 
     )
     return element("path", d=" ".join(path), fill="none", stroke_dasharray="5 4" if dashed else None, **look) + tip
 
-
+# %% ../../../nbs/operations/pipelines/graphs.ipynb #3c6d1a58
 def picture(nodes: Sequence[Node]) -> str:
     """The graph as HTML that scrolls when its place is narrow.
 

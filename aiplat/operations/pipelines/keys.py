@@ -17,7 +17,7 @@ from .plans import Problem
 _KEY = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[A-Za-z0-9_-]+')
 _TEXTS = ('"""', "'''", '"', "'")
 
-
+# %% ../../../nbs/operations/pipelines/keys.ipynb #cc5ca9a0
 class Scanner:
     """A walk over a text that is TOML.
 
@@ -145,7 +145,7 @@ class Scanner:
             self.step(1)
         self.step(len(quote))
 
-
+# %% ../../../nbs/operations/pipelines/keys.ipynb #5200be58
 def _name(key: str) -> str:
     """A key without its quotes."""
     if key[0] == "'":

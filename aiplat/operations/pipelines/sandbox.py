@@ -212,7 +212,7 @@ ATTRIBUTES: Mapping[type, frozenset[str]] = {
     }.items()
 }
 
-
+# %% ../../../nbs/operations/pipelines/sandbox.ipynb #d8b4f447
 def spoken(value: Any) -> str:
     """A value inside a text: dates as ISO says them, the rest as Python does."""
     return value.isoformat() if isinstance(value, date) else str(bounded(value))

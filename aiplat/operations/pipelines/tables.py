@@ -151,7 +151,7 @@ class RunRow:
         """How long it ran; up to now while it runs."""
         return None if self.started is None else (self.ended or time.time()) - self.started
 
-
+# %% ../../../nbs/operations/pipelines/tables.ipynb #33ac1a11
 @dataclass(frozen=True)
 class StepRow:
     """One attempt of one instance of a step.

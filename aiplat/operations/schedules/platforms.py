@@ -238,7 +238,7 @@ def _airflow_losses(made: Job) -> list[str]:
         lost.append(f"a fire during a run is not {word} but runs after it (max_active_runs)")
     return [*lost, f"the worker must see {made.home} and {made.python}"]
 
-
+# %% ../../../nbs/operations/schedules/platforms.ipynb #62893c1f
 def airflow_file(made: Job, now: datetime | None = None) -> tuple[str, str, list[str]]:
     """A DAG.
 
