@@ -142,6 +142,7 @@ def test_what_never_comes_is_refused(line: str) -> None:
 
 
 @given(st.integers(1, 400_000), st.floats(0, 4e6), st.integers(0, 2**31))
+@settings(deadline=None)
 def test_a_period_does_not_drift(period: int, passed: float, anchor: int) -> None:
     calendar = Calendar(str(period), anchor=datetime.fromtimestamp(anchor, UTC))
     now = datetime.fromtimestamp(anchor + passed, UTC)
@@ -174,6 +175,7 @@ def scheduled(name: str = "s", period: int = 60, first: float = 1_800_000_000.0,
     st.lists(st.floats(-4000, 9000), min_size=1, max_size=30),
     st.integers(5, 700),
 )
+@settings(max_examples=60, deadline=None)
 def test_however_the_clock_jumps_a_fire_time_comes_once_and_in_order(
     missed: str, jumps: list[float], period: int
 ) -> None:
@@ -222,6 +224,7 @@ class Server:
 
     def __enter__(self) -> Server:
         until(lambda: any(each.pid == self.process.pid for each in services(self.ws)), self.said)
+        assert self.process.poll() is None, self.said()
         return self
 
     def __exit__(self, *_: object) -> None:
