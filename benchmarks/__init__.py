@@ -24,5 +24,8 @@ BENCHMARKS = {
     "cached_steps": "benchmarks.pipelines:cached_steps",
     "computing_overhead": "benchmarks.pipelines:computing_overhead",
     "thousand_schedules": "benchmarks.schedules:thousand_schedules",
+    "kernel_overhead": "benchmarks.kernels:kernel_overhead",
+    "sweep_vs_papermill": "benchmarks.kernels:sweep_vs_papermill",
+    "kernel_vs_script": "benchmarks.kernels:kernel_vs_script",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }

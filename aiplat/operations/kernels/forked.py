@@ -189,7 +189,7 @@ def _start(path: Path, environ: Mapping[str, str]) -> None:
         if write >= 0:
             os.close(write)
 
-
+# %% ../../../nbs/operations/kernels/forked.ipynb #dedc2259
 def _connected(path: Path, message: bytes) -> Lease | None:
     """A lease from the nursery that listens there; ``None`` when there is none, or it is just leaving."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -213,7 +213,7 @@ def _alone(message: bytes) -> Lease:
     ours.sendall(message)
     return Lease(ours)
 
-# %% ../../../nbs/operations/kernels/forked.ipynb #dedc2259
+
 def ask(order: dict[str, Any]) -> Lease:
     """Have a kernel started.
 

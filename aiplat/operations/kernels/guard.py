@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEATH_SIGNAL', 'SUBREAPER', 'LOG_LIMIT', 'children', 'descendants', 'resident', 'used', 'killings', 'process_control',
-           'end_all', 'Log', 'settle', 'replace', 'Guard']
+           'end_all', 'Log', 'settle', 'replace', 'Watch', 'Guard']
 
 # %% ../../../nbs/operations/kernels/guard.ipynb #78c0f5b5
 import codecs
@@ -170,8 +170,8 @@ def replace(order: dict[str, Any]) -> None:
     os.execvpe(order["argv"][0], order["argv"], order["environ"])
 
 # %% ../../../nbs/operations/kernels/guard.ipynb #5aa9dfa0
-class Guard:
-    """Watches one kernel. Made in a process of its own, which it ends.
+class Watch:
+    """Starts one kernel, and watches it.
 
     Parameters
     ----------
@@ -281,6 +281,10 @@ class Guard:
         for pid in [self.pid, *descendants(self.pid)]:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+
+# %% ../../../nbs/operations/kernels/guard.ipynb #6ac03586
+class Guard(Watch):
+    """A `Watch` that reports. Made in a process of its own, which it ends."""
 
     def report(self) -> dict[str, Any]:
         """End all that is left, and say how the kernel ended and what it used."""

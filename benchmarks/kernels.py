@@ -1,0 +1,142 @@
+"""What a kernel costs: a sweep of small notebooks against papermill, an empty notebook, and one that computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+RUNS, PLAIN = 20, 6
+SMALL = [
+    "import pandas as pd\nfrom sklearn.datasets import make_classification",
+    "from sklearn.linear_model import LogisticRegression\nx, y = make_classification(500, random_state=seed)",
+    "rows = pd.DataFrame(x)\nmodel = LogisticRegression().fit(rows, y)",
+    "print(seed, model.score(rows, y))",
+]
+COMPUTE = "total = 0\nfor i in range(18_000_000):\n    total += i * i % 7"
+PAPERMILL = """
+import sys, time, papermill
+began = time.perf_counter()
+for seed in range(int(sys.argv[1])):
+    papermill.execute_notebook("small.ipynb", f"out{seed}.ipynb", {"seed": seed}, progress_bar=False)
+print(time.perf_counter() - began)
+"""
+
+
+def _notebook(cells: list[str]):
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)]
+    return new_notebook(cells=made, metadata={"kernelspec": kernel})
+
+
+def _perform(folder: Path, cells: list[str], number: int = 0) -> float:
+    """Seconds of one run, everything included."""
+    from aiplat.operations.kernels.orders import Order
+    from aiplat.operations.kernels.performing import perform
+    from aiplat.operations.notebooks import give
+
+    began = time.perf_counter()
+    book = _notebook(cells)
+    give(book, {"seed": number}, 0)
+    copy, log = folder / f"copy{number}.ipynb", folder / f"{number}.log"
+    answer = perform(
+        Order(
+            "0" * 32, "step", 1, "small.ipynb", json.dumps(book), "python3", str(folder), copy=str(copy), log=str(log)
+        )
+    )
+    assert answer.outcome == "done", answer
+    return time.perf_counter() - began
+
+
+def _warm(folder: Path) -> None:
+    """Wait until a run is as fast as the one before: the nursery has imported everything."""
+    seconds = [_perform(folder, SMALL) for _ in range(2)]
+    end = time.monotonic() + 60
+    while seconds[-1] > 0.9 * seconds[-2] and time.monotonic() < end and len(seconds) < 12:
+        time.sleep(0.5)
+        seconds.append(_perform(folder, SMALL))
+
+
+def sweep_vs_papermill() -> dict:
+    """20 runs of a small notebook, two at a time, against as many of a plain papermill loop; per run."""
+    import nbformat
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        nbformat.write(_notebook(SMALL), folder / "small.ipynb")
+        _warm(folder)
+        ours, theirs = [], []
+        for _ in range(2):  # take turns, so that a noisy moment hits both
+            command = [sys.executable, "-c", PAPERMILL, str(PLAIN // 2)]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+            theirs.append(float(done.stdout) / (PLAIN // 2))
+            began = time.perf_counter()
+            with ThreadPoolExecutor(2) as pool:
+                alone = list(pool.map(lambda number: _perform(folder, SMALL, number), range(RUNS // 2)))
+            ours.append((time.perf_counter() - began) / (RUNS // 2))
+    ratio = sum(theirs) / sum(ours)
+    detail = {"papermill a run": round(statistics.mean(theirs), 3), "here a run": round(statistics.mean(ours), 3)}
+    detail |= {"one by itself": round(statistics.median(alone), 3), "load": os.getloadavg()[0]}
+    return {
+        "bench": "sweep_vs_papermill",
+        "value": round(ratio, 1),
+        "target": ">= 10",
+        "ok": ratio >= 10,
+        "detail": detail,
+    }
+
+
+def kernel_overhead() -> dict:
+    """A notebook that does nothing, from the order to the answer, warm."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _warm(Path(scratch))
+        seconds = statistics.median(_perform(Path(scratch), ["pass"]) for _ in range(10))
+    return {
+        "bench": "kernel_overhead",
+        "value": round(seconds, 3),
+        "target": "<= 0.4",
+        "ok": seconds <= 0.4,
+        "detail": {"runs": 10},
+    }
+
+
+def kernel_vs_script() -> dict:
+    """Ten seconds of computing in a notebook against the same code as a script."""
+    import resource
+
+    code = "def compute():\n" + "\n".join("    " + line for line in COMPUTE.splitlines()) + "\n    return total\n"
+    call = "for _ in range(8): compute()"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "script.py").write_text(f"{code}\n{call}\n")
+        _warm(folder)
+        ours, theirs, cpu = [], [], []
+        for _ in range(2):
+            began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "script.py"], cwd=folder, check=True)
+            theirs.append(time.perf_counter() - began)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+            ours.append(_perform(folder, [code, call]))
+    ratio = min(ours) / min(theirs)
+    detail = {"script": round(min(theirs), 2), "notebook": round(min(ours), 2), "script's cpu": round(min(cpu), 2)}
+    return {
+        "bench": "kernel_vs_script",
+        "value": round(ratio, 3),
+        "target": "<= 1.05",
+        "ok": ratio <= 1.05,
+        "detail": detail,
+    }
+
+
+if __name__ == "__main__":
+    for bench in (kernel_overhead, sweep_vs_papermill, kernel_vs_script):
+        print(json.dumps(bench()))
