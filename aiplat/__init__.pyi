@@ -27,10 +27,10 @@ from aiplat.frontends.dashboards import dashboard as dashboard
 from aiplat.release.verify import ledger as ledger
 from aiplat.release.verify import verify as verify
 from aiplat import data as data
-from aiplat.operations.pipelines import pipeline as pipeline
-from aiplat.operations.schedules import schedule as schedule
-from aiplat.operations.schedules import scheduler as scheduler
-from aiplat.operations import alerts as alerts
+from aiplat import pipeline as pipeline
+from aiplat import schedule as schedule
+from aiplat import scheduler as scheduler
+from aiplat import alerts as alerts
 from aiplat.operations.secrets import secret as secret
 from aiplat.operations.outputs import output as output
 

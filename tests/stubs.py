@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from aiplat.frontends.verbs import stub
+from aiplat.frontends.verbs import groups, stub
 
 PACKAGE = Path(__file__).parent.parent / "aiplat"
-STUBS = {PACKAGE / "__init__.pyi": "", PACKAGE / "data" / "__init__.pyi": "data"}
+STUBS = {PACKAGE / "__init__.pyi": ""} | {
+    PACKAGE / name / "__init__.pyi" if (PACKAGE / name).is_dir() else PACKAGE / f"{name}.pyi": name for name in groups()
+}
 
 if __name__ == "__main__":
     for path, group in STUBS.items():

@@ -126,12 +126,22 @@ _PIPELINES = (
     Verb(
         "pipeline resume",
         "operations.pipeline:resume",
-        "Continue a run from the steps that are not done",
+        "Continue a run that failed, was cancelled or lost its process, from the steps that are not done",
         "Operate",
     ),
-    Verb("pipeline cancel", "operations.pipeline:cancel", "Cancel a run, wherever it is driven", "Operate"),
-    Verb("pipeline runs", "operations.pipeline:runs", "List the runs of pipelines", "Operate"),
-    Verb("pipeline show", "operations.pipeline:show", "Show a run: steps, reasons, what failed and where", "Operate"),
+    Verb(
+        "pipeline cancel",
+        "operations.pipeline:cancel",
+        "Cancel a run, wherever it is driven; its kernels are killed",
+        "Operate",
+    ),
+    Verb("pipeline runs", "operations.pipeline:runs", "List the runs of pipelines, newest first", "Operate"),
+    Verb(
+        "pipeline show",
+        "operations.pipeline:show",
+        "Show a run: its steps with their states and reasons, what failed and where, how to continue",
+        "Operate",
+    ),
 )
 
 # %% ../../nbs/frontends/verbs.ipynb #b9d728dc
@@ -409,12 +419,12 @@ def attribute(name: str) -> Any:
 
 # %% ../../nbs/frontends/verbs.ipynb #c78d86c7
 def stub(group: str = "") -> str:
-    """The text of the type stub beside a package's ``__init__.py``.
+    """The text of the type stub of the package, or of a group of verbs.
 
     Parameters
     ----------
     group
-        Empty for ``aiplat/__init__.pyi``; ``data`` for ``aiplat/data/__init__.pyi``.
+        Empty for ``aiplat/__init__.pyi``; ``data`` for ``aiplat/data/__init__.pyi``, ``schedule`` for ``aiplat/schedule.pyi``.
 
     Returns
     -------
@@ -424,10 +434,7 @@ def stub(group: str = "") -> str:
     lines = ["# Written from the table of verbs by `python -m tests.stubs`: do not edit."]
     lines += [f"from {verb.module} import {verb.attribute} as {verb.word}" for verb in VERBS if verb.group == group]
     if not group:
-        packages = {name: verbs[0].module.rpartition(".")[0] for name, verbs in groups().items()}
-        for name, package in packages.items():
-            inside = package == f"aiplat.{name}"
-            lines.append(f"from {'aiplat' if inside else package} import {name} as {name}")
+        lines += [f"from aiplat import {name} as {name}" for name in groups()]
         for name, target in FUNCTIONS.items():
             lines.append(f"from aiplat.{target.partition(':')[0]} import {target.partition(':')[2]} as {name}")
         lines += ["", "__version__: str", "", "def load_ipython_extension(ip: object) -> None: ..."]
