@@ -25,10 +25,11 @@ from aiplat.core.workspace import Workspace
 from aiplat.operations import pipeline
 from aiplat.operations.pipelines import engine, tables
 from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
+from tests.conftest import run_cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000 if os.environ.get("AIPLAT_CAMPAIGN") else 400)]
 
-MOMENTS = 200 if os.environ.get("AIPLAT_CAMPAIGN") else 6
+MOMENTS = 200 if os.environ.get("AIPLAT_CAMPAIGN") else 3
 
 
 def notebook(ws: Workspace, name: str, parameters: str, *cells: str) -> Path:
@@ -420,3 +421,28 @@ def test_killed_at_many_moments(ws: Workspace, ray_address: str) -> None:
         sound(ws)
     if os.environ.get("AIPLAT_CAMPAIGN"):
         assert seen == {"driver", "kernel", "worker"}
+
+
+@pytest.mark.skipif(not os.environ.get("AIPLAT_CAMPAIGN"), reason="starts a Ray of its own: make campaign")
+def test_ray_itself_is_killed(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head, raylet and GCS die in the middle of a step: the driver starts another Ray and goes on by the step's rules."""
+    monkeypatch.delenv("AIPLAT_RAY", raising=False)
+    notebook(ws, "slow", "n: int = 1", SLOW.replace("{seconds}", "8"))
+    plan(
+        ws,
+        "slow",
+        '[steps.a]\nnotebook = "../slow.ipynb"\nretries = 2\nbackoff = "1s"\n[steps.b]\nnotebook = "../slow.ipynb"\nneeds = ["a"]\n',
+    )
+    run_cli("up", cwd=ws.root)
+    try:
+        with started(ws, "pipeline", "run", "slow") as process:
+            until(lambda: kernels(ws))
+            for each in json.loads(ws.path("stack.json").read_text())["ray"]["processes"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each["pid"], signal.SIGKILL)
+            assert process.wait(timeout=200) == 0
+        assert states(ws) == {"a": "done", "b": "done"}
+        assert [step.attempt for step in read_steps(ws, read_run(ws, "last").id)] == [2, 1]
+        sound(ws)
+    finally:
+        run_cli("down", cwd=ws.root, check=False)

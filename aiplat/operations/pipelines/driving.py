@@ -224,7 +224,9 @@ class Driver:
 
     def _chosen(self) -> list[Item]:
         """What begins now: marked as running, not started yet."""
-        now, chosen = time.time(), []
+        now, chosen = time.time(), list[Item]()
+        if not self.standing.ready(now) or not self.parts.place.answers():
+            return chosen
         free = self.parts.room - len(self.standing.running())
         for item in self.standing.ready(now)[: max(0, free)]:
             if lacks := self.parts.place.lacks(item.step.resources):
@@ -313,6 +315,8 @@ class Driver:
 
     def _stop(self, ending: Ending) -> None:
         self.ending = ending
+        if not self.parts.place.answers():
+            return
         self.parts.place.cancel([item.row.key for item in self.standing.running()])
 
     def _hurry(self, now: float) -> None:
@@ -321,7 +325,8 @@ class Driver:
         waited = now - self.ending.since
         if waited > 12 and not self._forced:
             self._forced = True
-            self.parts.place.cancel([item.row.key for item in self.standing.running()], force=True)
+            if self.parts.place.answers():
+                self.parts.place.cancel([item.row.key for item in self.standing.running()], force=True)
         if waited > 30:
             for item in self.standing.running():
                 self._answered(item, Answer(CANCELLED))

@@ -96,6 +96,10 @@ class Here:
             )
         return ""
 
+    def answers(self) -> bool:
+        """Whether it can be given work at this moment."""
+        return True
+
     def broken(self) -> str:
         """Why nothing runs there any more; empty while it works."""
         return ""
@@ -260,6 +264,7 @@ class OnRay:
         self.hosts = {node.get("NodeManagerHostname", "") for node in nodes}
         self.same_machine = self.hosts <= {socket.gethostname()}
         cpus = sum(node["Resources"].get("CPU", 0) for node in nodes)
+        self._total = ray.cluster_resources()
         self.room = max(1, int(cpus)) + 2  # Ray's own queue should never be empty
         if address.startswith("ray://"):
             self._board = ray.remote(num_cpus=0)(Board).remote()
@@ -321,7 +326,7 @@ class OnRay:
 
     def lacks(self, resources: Resources) -> str:
         """What the cluster does not have now, in words; empty when it has it."""
-        total = self.ray.cluster_resources()
+        total = self._total
         wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0, **resources.custom}
         missing = [
             f"{name} {total.get(name, 0):g} of {amount:g}"
@@ -330,21 +335,29 @@ class OnRay:
         ]
         return f"the cluster has {', '.join(missing)}" if missing else ""
 
-    def broken(self) -> str:
-        """Why nothing runs there any more; empty while it works."""
+    def answers(self) -> bool:
+        """Whether it can be given work at this moment: a call to a Ray whose head is gone does not come back."""
         from aiplat.core.attach import listens
 
         if listens(self.address):
             self._answered = time.monotonic()
+            return True
+        return False
+
+    def broken(self) -> str:
+        """Why nothing runs there any more; empty while it works."""
+        if self.answers():
             return ""
         silent = time.monotonic() - self._answered
         return f"{self.name} has not answered for {silent:.0f} s" if silent > 6 else ""
 
     def close(self) -> None:
         """Stop everything."""
-        self.cancel(list(self._tickets), force=True)
+        there = self.answers()
+        if there:
+            self.cancel(list(self._tickets), force=True)
         self.closed = True
-        if self._board is not None:
+        if there and self._board is not None:
             with contextlib.suppress(Exception):
                 self.ray.kill(self._board)
 
