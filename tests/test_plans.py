@@ -26,7 +26,7 @@ from aiplat.frontends import cli
 from aiplat.operations.kinds import SIMPLE, plain
 from aiplat.operations.pipelines import plans
 from aiplat.operations.pipelines.asking import outputs_of
-from aiplat.operations.pipelines.checks import check, examined, problems
+from aiplat.operations.pipelines.checks import check, examined, problems, sound
 from aiplat.operations.pipelines.draft import init, key, toml
 from aiplat.operations.pipelines.expressions import compiled, condition
 from aiplat.operations.pipelines.files import find, reading, single
@@ -647,6 +647,9 @@ def test_all_mistakes_are_told_at_once(
     assert said.err.splitlines() == ["✗ nightly.toml has 5 problems", "→ mend the lines above and check again"]
     assert cli.main(["pipeline", "check", "nightly", "--json"]) == 3
     assert len(json.loads(capsys.readouterr().out)["result"]["problems"]) == 5
+    put(ws, GOOD.replace("matrix.lr", "matrix.rl"), "typo")
+    with pytest.raises(UserError, match=r"typo\.toml, line 12: .*'rl'"):
+        sound("typo", ws)
     with pytest.raises(UserError, match=r"nightly\.toml, line 16: .*'retrys'") as stopped:
         find("nightly", ws)
     assert not isinstance(stopped.value, Refused)
@@ -798,6 +801,22 @@ def test_a_run_is_drawn_as_it_stands(ws: Workspace) -> None:
     assert [each.state for each in nodes(pipeline, [])] == ["waiting"] * 3
     plan = graph("nightly", home=ws.root)
     assert [each["instances"] for each in plan.steps] == [1, 2, 1] and plan.problems == 0
+
+
+def test_a_secret_goes_on_as_its_name(ws: Workspace) -> None:
+    write(ws.root / "notebooks/send.ipynb", "token: str\nplace = ''")
+    text = "[parameters]\ntoken = 'secret:CHAT'\n[steps.send]\nnotebook = '../notebooks/send.ipynb'\nparameters = { token = '{{ parameters.token }}' }\n"
+    put(ws, text, "send")
+    assert check("send", home=ws.root).ok
+    pipeline = find("send", ws)
+    (only,) = instances(pipeline, "send", context(LATELY, bound(pipeline, {})))
+    assert plain(dict(only.values)) == {"token": "secret:CHAT"}
+    put(ws, text.replace("secret:CHAT", "hunter2"), "send")
+    wrong = examined("send", ws)[1]
+    assert (
+        {each.line for each in wrong} == {2} and "looks like a secret" in wrong[0].what and "hunter2" not in str(wrong)
+    )
+    assert init(str(ws.root / "notebooks/send.ipynb"), out="drafted", home=ws.root).problems == []
 
 
 def test_a_file_that_is_wrong_is_drawn_as_far_as_it_goes(ws: Workspace) -> None:

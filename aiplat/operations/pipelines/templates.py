@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from ...core.errors import UserError
-from ..kinds import Kind
+from ..kinds import Kind, SecretName
 from ..parameters import checked
 from .expressions import ROOTS, compiled, condition, is_template, shortened
 from .plans import Moment, Pipeline, Step
@@ -35,6 +35,8 @@ def settled(value: Any) -> Any:
         return {key: settled(each) for key, each in value.items()}
     if isinstance(value, KeysView | ValuesView | ItemsView | Iterator | list | tuple | set):
         return [settled(each) for each in value]
+    if isinstance(value, SecretName):  # a name goes on as a name
+        return str(value)
     if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
         raise UserError("a text holds half a character", "no file and no database could keep it: write the whole one")
     if value is None or isinstance(value, bool | int | float | str | date):
