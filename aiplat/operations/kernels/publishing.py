@@ -86,7 +86,7 @@ class Gate:
     def __init__(self, send: Callable[..., Any], message: Callable[..., dict[str, Any]]):
         self._send, self._message = send, message
         self.redactor, self.limits = Redactor(), False
-        self._allowed, self._cell = Allowance(), ""
+        self._allowed: dict[str, Allowance] = {}
         self._guard = threading.RLock()
 
     def __call__(
@@ -131,10 +131,13 @@ class Gate:
         if not self.limits:
             return content
         cell = parent.get("msg_id", "")
-        if cell != self._cell or kind == "clear_output":
-            self._cell = cell
-            self._allowed.renew()
-        return self._allowed.room(kind, content)
+        if cell not in self._allowed:
+            while len(self._allowed) > 100:  # threads of earlier cells may still speak
+                del self._allowed[next(iter(self._allowed))]
+            self._allowed[cell] = Allowance()
+        if kind == "clear_output":
+            self._allowed[cell].renew()
+        return self._allowed[cell].room(kind, content)
 
     def _let_go(self, stream: Any, parent: dict[str, Any]) -> None:
         for name in self.redactor.held():
