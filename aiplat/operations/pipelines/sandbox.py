@@ -109,6 +109,11 @@ def operate(sign: str, left: Any, right: Any, plain: Callable[[Any, Any], Any]) 
     return bounded(plain(left, right))
 
 # %% ../../../nbs/operations/pipelines/sandbox.ipynb #ff89aecc
+def spoken(value: Any) -> str:
+    """A value inside a text: dates as ISO says them, the rest as Python does."""
+    return value.isoformat() if isinstance(value, date) else str(bounded(value))
+
+
 def _join(items: Any, between: str = "") -> str:
     texts = [spoken(item) for item in bounded(list(items))]
     if sum(map(len, texts)) + len(between) * len(texts) > LIMIT:
@@ -137,7 +142,7 @@ def _total(items: Any) -> Any:
 def _int(value: Any) -> int:
     return bounded(int(float(value)) if not isinstance(value, str) or re.search(r"[.eE]", value) else int(value))
 
-
+# %% ../../../nbs/operations/pipelines/sandbox.ipynb #ba3ecfbc
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "join": _join,
     "replace": _replace,
@@ -211,11 +216,6 @@ ATTRIBUTES: Mapping[type, frozenset[str]] = {
         dict: "get keys values items",
     }.items()
 }
-
-# %% ../../../nbs/operations/pipelines/sandbox.ipynb #d8b4f447
-def spoken(value: Any) -> str:
-    """A value inside a text: dates as ISO says them, the rest as Python does."""
-    return value.isoformat() if isinstance(value, date) else str(bounded(value))
 
 # %% ../../../nbs/operations/pipelines/sandbox.ipynb #d120a01c
 def look_up(value: Any, name: Any) -> tuple[bool, Any]:
