@@ -7,3 +7,5 @@ from aiplat.operations.pipeline import resume as resume
 from aiplat.operations.pipeline import cancel as cancel
 from aiplat.operations.pipeline import runs as runs
 from aiplat.operations.pipeline import show as show
+
+__all__ = ["cancel", "check", "graph", "init", "resume", "run", "runs", "show"]

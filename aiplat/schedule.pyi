@@ -8,3 +8,5 @@ from aiplat.operations.schedules.schedules import pause as pause
 from aiplat.operations.schedules.schedules import resume as resume
 from aiplat.operations.schedules.schedules import remove as remove
 from aiplat.operations.schedules.exports import export as export
+
+__all__ = ["add", "export", "history", "list", "next", "pause", "remove", "resume", "trigger"]

@@ -433,6 +433,9 @@ def stub(group: str = "") -> str:
     """
     lines = ["# Written from the table of verbs by `python -m tests.stubs`: do not edit."]
     lines += [f"from {verb.module} import {verb.attribute} as {verb.word}" for verb in VERBS if verb.group == group]
+    if group:  # importing under another name alone exports nothing (PEP 484)
+        words = ", ".join(f'"{word}"' for word in sorted(verb.word for verb in VERBS if verb.group == group))
+        lines += ["", f"__all__ = [{words}]"]
     if not group:
         lines += [f"from aiplat import {name} as {name}" for name in groups()]
         for name, target in FUNCTIONS.items():
