@@ -223,8 +223,13 @@ class Server:
             )  # fmt: skip
 
     def __enter__(self) -> Server:
-        until(lambda: any(each.pid == self.process.pid for each in services(self.ws)), self.said)
-        assert self.process.poll() is None, self.said()
+        here = lambda: any(each.pid == self.process.pid for each in services(self.ws))  # noqa: E731
+        try:
+            until(lambda: here() or self.process.poll() is not None, self.said)
+            assert self.process.poll() is None, self.said()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
