@@ -234,7 +234,7 @@ def lost(error: BaseException) -> Answer:
         "failed", "lost", f"was lost on the cluster ({name}: {line[:200]})", "look at: aiplat status; then resume"
     )
 
-
+# %% ../../../nbs/operations/pipelines/places.ipynb #a034cb2f
 class OnRay:
     """A Ray cluster, a task for each order.
 

@@ -48,7 +48,7 @@ class Plan:
     concurrency: int | None = None
     notes: list[str] = field(default_factory=list)
 
-
+# %% ../../../nbs/operations/pipelines/planning.ipynb #c225a638
 def worked_in(pipeline: Pipeline, options: Mapping[str, Any]) -> Pipeline:
     """A pipeline with the options of a run.
 
@@ -88,7 +88,7 @@ def worked_in(pipeline: Pipeline, options: Mapping[str, Any]) -> Pipeline:
         raise UserError(f"{pipeline.name} has no step '{start}'", nearest(str(start), steps))
     return replace(pipeline, steps={**steps, first.name: first})
 
-
+# %% ../../../nbs/operations/pipelines/planning.ipynb #92894493
 def plan_of(
     source: Pipeline,
     given: Mapping[str, Any],
@@ -125,7 +125,7 @@ def plan_of(
     many = options.get("concurrency") or pipeline.concurrency
     return Plan(pipeline, parameters, names, single, float(timeout) if timeout else pipeline.timeout, many)
 
-
+# %% ../../../nbs/operations/pipelines/planning.ipynb #4301957c
 def planned(ws: Workspace, run: RunRow) -> Plan:
     """The plan of a run that was asked for.
 
