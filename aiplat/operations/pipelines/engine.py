@@ -92,7 +92,7 @@ def _refuse(ws: Workspace, run: RunRow, token: str, error: UserError, tell: Call
             ws.client().set_terminated(run.mlflow_run, "FAILED")
     return FAILED
 
-
+# %% ../../../nbs/operations/pipelines/engine.ipynb #24c374de
 def _body(parts: Parts, token: str) -> dict[str, Any]:
     """What the ledger says at the beginning."""
     run, plan = parts.run, parts.plan
@@ -119,7 +119,7 @@ def _conclude(parts: Parts, intent: Any, run: RunRow) -> None:
         body["error"] = ": ".join(filter(None, [error.get("step"), error.get("what")])) or run.reason or run.state
     recording.conclude(parts.ws, f"run:{parts.mlflow_run}", intent, phase, body, parts.tell)
 
-
+# %% ../../../nbs/operations/pipelines/engine.ipynb #2db43bbd
 def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> str:
     """Drive a prepared run; its final state."""
     from sqlalchemy.exc import DBAPIError
