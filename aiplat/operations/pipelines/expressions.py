@@ -134,6 +134,43 @@ def _checked(tree: Any, room: Any) -> None:
             raise problem
         waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
 
+# %% ../../../nbs/operations/pipelines/expressions.ipynb #2232547e
+def _keys(node: Any) -> tuple[Any, ...] | None:
+    """The path that a node spells, numbers as they are."""
+    from jinja2 import nodes
+
+    keys: list[Any] = []
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        arg = node.attr if isinstance(node, nodes.Getattr) else node.arg
+        if isinstance(arg, nodes.Expr) and not isinstance(arg, nodes.Const):
+            return None
+        keys.append(arg.value if isinstance(arg, nodes.Const) else arg)
+        node = node.node
+    return (node.name, *reversed(keys)) if isinstance(node, nodes.Name) and node.name in ROOTS else None
+
+
+def _function(node: Any, room: Any) -> Callable[..., Any]:
+    """A function from the names to the value of an expression."""
+    keys: tuple[Any, ...] = _keys(node) or ()
+    ready: list[Callable[..., Any]] = []
+
+    def looked_up(**names: Any) -> Any:
+        value = names[keys[0]] if keys[0] in names else room.undefined(name=keys[0])
+        for key in keys[1:]:
+            value = room.getattr(value, key)
+        return value
+
+    def computed(**names: Any) -> Any:
+        if not ready:
+            from jinja2 import nodes
+            from jinja2.environment import TemplateExpression
+
+            body = [nodes.Assign(nodes.Name("result", "store", lineno=1), node, lineno=1)]
+            ready.append(TemplateExpression(room.from_string(nodes.Template(body, lineno=1)), undefined_to_none=False))
+        return ready[0](**names)
+
+    return looked_up if keys else computed
+
 # %% ../../../nbs/operations/pipelines/expressions.ipynb #0d12f681
 def _chain(node: Any) -> tuple[str, ...] | None:
     """The path that a node spells, if it is names all the way down."""
@@ -192,7 +229,6 @@ def compiled(text: str, lenient: bool = False) -> Compiled:
         When it is no template, or asks for what templates cannot do.
     """
     from jinja2 import TemplateError, nodes
-    from jinja2.environment import TemplateExpression
 
     if len(text) > LONGEST:
         raise UserError(f"a text with templates has {len(text):,} characters", f"at most {LONGEST:,} are read")
@@ -210,8 +246,7 @@ def compiled(text: str, lenient: bool = False) -> Compiled:
             if isinstance(part, nodes.TemplateData):
                 pieces.append(part.data)
                 continue
-            body = [nodes.Assign(nodes.Name("result", "store", lineno=1), part, lineno=1)]
-            pieces.append(TemplateExpression(room.from_string(nodes.Template(body, lineno=1)), undefined_to_none=False))
+            pieces.append(_function(part, room))
         found = tuple(dict.fromkeys(reference for part in inside for reference in _found(part)))
     except (TemplateError, SyntaxError, ValueError, RecursionError, MemoryError, ArithmeticError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
