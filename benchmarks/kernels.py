@@ -57,12 +57,17 @@ def _perform(folder: Path, cells: list[str], number: int = 0) -> float:
 
 
 def _warm(folder: Path) -> None:
-    """Wait until a run is as fast as the one before: the nursery has imported everything."""
-    seconds = [_perform(folder, SMALL) for _ in range(2)]
-    end = time.monotonic() + 60
-    while seconds[-1] > 0.9 * seconds[-2] and time.monotonic() < end and len(seconds) < 12:
-        time.sleep(0.5)
-        seconds.append(_perform(folder, SMALL))
+    """Wait until the nursery has imported everything and has rehearsed."""
+    from aiplat.operations.kernels.nursery import LIBRARIES
+
+    cells = [f"import json, sys\njson.dump({LIBRARIES[-1]!r} in sys.modules, open('warm.json', 'w'))"]
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        _perform(folder, cells)
+        if json.loads((folder / "warm.json").read_text()):
+            break
+        time.sleep(1)  # asked for kernels all the time, it would import nothing
+    time.sleep(2)
 
 
 def sweep_vs_papermill() -> dict:
