@@ -23,6 +23,7 @@ from .pipelines import recording
 from .pipelines.caching import read_book
 from .pipelines.driving import Prepared, prepare
 from .pipelines.engine import ask_cancel, carry_out, recover
+from .pipelines.checks import sound
 from .pipelines.files import find
 from .pipelines.journal import begin, driven, reopen
 from .pipelines.matrices import parse_matrix
@@ -178,7 +179,7 @@ def run(
     from aiplat.training.driving import seconds_of
 
     ws, limit = workspace(home), seconds_of(timeout)
-    source, given, moment = find(pipeline, ws), _given(p, parameters), Moment.at(_day(date))
+    source, given, moment = sound(pipeline, ws), _given(p, parameters), Moment.at(_day(date))
     kinds = {name: each.kind for name, each in source.parameters.items()}
     options = {
         "matrix": parse_matrix(matrix, kinds) if matrix else {}, "force": force, "from": from_, "cached": cached,

@@ -21,7 +21,7 @@ from ..parameters import checked
 from .asking import Asked, asked
 from .expressions import Reference, references
 from .fields import Notes
-from .files import look, refuse, used
+from .files import find, look, refuse, used
 from .matrices import combinations
 from .plans import Moment, Pipeline, Problem, Step
 from .templates import context, fit, rendered
@@ -304,8 +304,9 @@ def sound(name: str | Path, ws: Workspace | None = None) -> Pipeline:
     UserError
         With the first problem, its line, and how many more there are.
     """
-    pipeline, wrong = examined(name, ws)
-    refuse(pipeline, wrong)
+    pipeline = find(name, ws)  # a notebook by itself is checked with the values that it is given
+    if pipeline.file:
+        refuse(pipeline, problems(pipeline))
     return pipeline
 
 # %% ../../../nbs/operations/pipelines/checks.ipynb #dca76b97

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.errors import UserError
 from ...core.workspace import Workspace
-from .files import find
+from .checks import sound
 from .plans import Moment, Pipeline
 from .tables import RunRow
 from .templates import bound, context
@@ -139,7 +139,7 @@ def planned(ws: Workspace, run: RunRow) -> Plan:
     UserError
         When its file is gone or wrong, or its parameters do not fit any more.
     """
-    source = find(run.file, ws)
+    source = sound(run.file, ws)
     about = {"id": run.id, "pipeline": run.pipeline, "schedule": run.schedule}
     plan = plan_of(source, run.parameters, Moment.of(run.moment), run.options, run=about)
     if source.digest != run.digest:

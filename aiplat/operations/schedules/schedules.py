@@ -83,10 +83,10 @@ def planned(ws: Workspace, name: str | Path, given: Mapping[str, Any]) -> "Pipel
     UserError
         For the first thing that is wrong.
     """
-    from aiplat.operations.pipelines.files import find
+    from aiplat.operations.pipelines.checks import sound
     from aiplat.operations.pipelines.templates import bound
 
-    pipeline = find(name, ws)
+    pipeline = sound(name, ws)
     bound(pipeline, given)
     return pipeline
 
