@@ -79,7 +79,8 @@ def code_of(file: Path) -> Code | None:
         branch = git("rev-parse", "--abbrev-ref", "HEAD")
         place = f"file://{quote(top)}"
         with suppress(subprocess.SubprocessError):
-            place = git("remote", "get-url", "origin") or place
+            origin = git("remote", "get-url", "origin")
+            place = (Path(origin).as_uri() if origin.startswith("/") else origin) or place
         if match := re.fullmatch(r"(?:ssh://)?(?:[^@/]+@)([^:/]+)[:/](?!\d+/)(.+)", place):
             place = f"https://{match[1]}/{match[2]}"
         place = re.sub(r"^(\w+://)[^/@]*@", r"\1", place)  # a token is not part of an address
