@@ -299,6 +299,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'aiplat/core/workspace.py'),
                                        'aiplat.core.workspace._migrate': ('core/workspace.html#_migrate', 'aiplat/core/workspace.py'),
                                        'aiplat.core.workspace._open_store': ('core/workspace.html#_open_store', 'aiplat/core/workspace.py'),
+                                       'aiplat.core.workspace._tables': ('core/workspace.html#_tables', 'aiplat/core/workspace.py'),
                                        'aiplat.core.workspace._tracking_client': ( 'core/workspace.html#_tracking_client',
                                                                                    'aiplat/core/workspace.py'),
                                        'aiplat.core.workspace.check_answers': ( 'core/workspace.html#check_answers',

@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -286,7 +286,7 @@ def _tracking_client(ws: Workspace) -> "MlflowClient":
         if not mark.exists():
             with ws.lock("tracking-migration", timeout=120):
                 if not mark.exists():
-                    _migrate(uri, ws)
+                    _migrate(uri)
                     mark.write_text(mlflow.__version__)
     client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     mlflow.set_tracking_uri(uri)
@@ -295,16 +295,36 @@ def _tracking_client(ws: Workspace) -> "MlflowClient":
     return client
 
 
-def _migrate(uri: str, ws: Workspace) -> None:
+def _migrate(uri: str) -> None:
     import sqlite3
 
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)  # making one makes the tables already
+    database = Path(uri.removeprefix("sqlite:///"))
+    if not database.exists():
+        _tables(database)
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.search_experiments(max_results=1)
     client.search_registered_models(max_results=1)
-    with sqlite3.connect(ws.path("mlflow.db"), timeout=60) as database:
-        database.execute("PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(database, timeout=60)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _tables(database: Path) -> None:
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+
+    making = database.with_name(f".{database.name}.making")
+    for left in database.parent.glob(f"{making.name}*"):  # a killed one's, its journal too
+        left.unlink()
+    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{making}")
+    try:
+        # MLflow's migrations are no transaction: one that a full disk or a kill ended half-way never goes on
+        _initialize_tables(engine)
+        engine.dispose()
+        making.replace(database)
+    finally:
+        engine.dispose()
+        making.unlink(missing_ok=True)
 
 # %% ../../nbs/core/workspace.ipynb #d35f30fb
 _open: dict[Any, Workspace] = {}
