@@ -26,6 +26,5 @@ BENCHMARKS = {
     "thousand_schedules": "benchmarks.schedules:thousand_schedules",
     "kernel_overhead": "benchmarks.kernels:kernel_overhead",
     "sweep_vs_papermill": "benchmarks.kernels:sweep_vs_papermill",
-    "kernel_vs_script": "benchmarks.kernels:kernel_vs_script",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }

@@ -1,4 +1,4 @@
-"""What a kernel costs: a sweep of small notebooks against papermill, an empty notebook, and one that computes."""
+"""What a kernel costs: a sweep of small notebooks against papermill, and an empty notebook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ SMALL = [
     "rows = pd.DataFrame(x)\nmodel = LogisticRegression().fit(rows, y)",
     "print(seed, model.score(rows, y))",
 ]
-COMPUTE = "total = 0\nfor i in range(18_000_000):\n    total += i * i % 7"
 PAPERMILL = """
 import sys, time, papermill
 began = time.perf_counter()
@@ -113,35 +112,6 @@ def kernel_overhead() -> dict:
     }
 
 
-def kernel_vs_script() -> dict:
-    """Ten seconds of computing in a notebook against the same code as a script."""
-    import resource
-
-    code = "def compute():\n" + "\n".join("    " + line for line in COMPUTE.splitlines()) + "\n    return total\n"
-    call = "for _ in range(8): compute()"
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "script.py").write_text(f"{code}\n{call}\n")
-        _warm(folder)
-        ours, theirs, cpu = [], [], []
-        for _ in range(2):
-            began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "script.py"], cwd=folder, check=True)
-            theirs.append(time.perf_counter() - began)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-            ours.append(_perform(folder, [code, call]))
-    ratio = min(ours) / min(theirs)
-    detail = {"script": round(min(theirs), 2), "notebook": round(min(ours), 2), "script's cpu": round(min(cpu), 2)}
-    return {
-        "bench": "kernel_vs_script",
-        "value": round(ratio, 3),
-        "target": "<= 1.05",
-        "ok": ratio <= 1.05,
-        "detail": detail,
-    }
-
-
 if __name__ == "__main__":
-    for bench in (kernel_overhead, sweep_vs_papermill, kernel_vs_script):
+    for bench in (kernel_overhead, sweep_vs_papermill):
         print(json.dumps(bench()))
