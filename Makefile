@@ -13,7 +13,7 @@ TARGET ?=
 BY   ?=
 ONLY ?=
 
-.PHONY: help setup demo lab test lint format bench campaign chapter text export lock readme clean
+.PHONY: help setup demo lab test lint format bench campaign extension chapter text export lock readme clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(PY) --requirements requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
+	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat && ln -s $(CURDIR)/aiplat/labextension $(VENV)/share/jupyter/labextensions/aiplat
 	@touch $@
+
+extension: setup ## build the JupyterLab extension anew; reload the page to see it
+	@cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm build
 
 demo: ## the main job on a sample, or on your file: make demo DATA=file.csv TARGET=column BY=column,column
 	@start=$$(date +%s); $(MAKE) --silent setup && ready=$$(date +%s) \
@@ -67,4 +71,4 @@ lock: setup ## pin the dependencies of pyproject.toml anew
 	  --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean: ## remove what was made here, but not your .aiplat
-	@rm -rf $(VENV) .demo .text .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist
+	@rm -rf $(VENV) aiplat/labextension extension/node_modules extension/lib extension/.yarn .demo .text .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist
