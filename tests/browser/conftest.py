@@ -54,3 +54,6 @@ def offline(browser: Any) -> Iterator[Any]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+from tests.browser.homes import homes, seeded, visit  # noqa: E402, F401 - fixtures, made of what stands above
