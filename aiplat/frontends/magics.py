@@ -27,6 +27,7 @@ from .faults import explain, unexpected
 from .help import help_for
 from .lines import FLAGS, Flags, flags, in_force, parse
 from .verbs import VERBS, find, groups
+from .widgets import alive
 
 # %% ../../nbs/frontends/magics.ipynb #8151e316
 def words_of(line: str) -> list[str]:
@@ -340,6 +341,7 @@ def load(shell: InteractiveShell) -> None:
         IPython's shell.
     """
     shell.register_magics(AiplatMagics)
+    alive.on()
     matchers = getattr(shell.Completer, "custom_matchers", None)
     if matchers is not None and aiplat_matcher not in matchers:
         matchers.append(aiplat_matcher)
@@ -356,6 +358,7 @@ def unload(shell: InteractiveShell) -> None:
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("aiplat", None)
     shell.magics_manager.registry.pop("AiplatMagics", None)
+    alive.off()
     matchers = getattr(shell.Completer, "custom_matchers", None)
     if matchers is not None and aiplat_matcher in matchers:
         matchers.remove(aiplat_matcher)
