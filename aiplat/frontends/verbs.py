@@ -98,7 +98,7 @@ _MAKE = (
     Verb("train", "training.search:train", "Search for the best model", "Train"),
     Verb("runs", "training.runs:runs", "List the runs", "Train"),
     Verb("show", "training.runs:show", "Show one run in full", "Train"),
-    Verb("compare", "training.runs:compare", "Put two runs side by side", "Train"),
+    Verb("compare", "training.runs:compare", "Put runs side by side", "Train"),
     Verb("mitigate", "training.mitigate:mitigate", "Make a model fairer", "Train"),
 )
 
