@@ -24,6 +24,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(PY) --requirements requirements.lock
+	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat # else pip would write through the link of the last time
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
 	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat && ln -s $(CURDIR)/aiplat/labextension $(VENV)/share/jupyter/labextensions/aiplat
 	@touch $@
