@@ -117,6 +117,7 @@ def visit() -> Visit:
         from voila.utils import wait_for_request
 
         wait_for_request()
+        os.environ["VOILA_PREHEAT"] = "False"  # there is one visitor per kernel: nobody waits for another
     return arrived()
 
 

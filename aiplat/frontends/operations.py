@@ -17,7 +17,8 @@ from ..core.errors import UserError
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, fmt, jsonable, to_html
 from ..core.workspace import workspace
 from .happenings import Happenings, happenings
-from .portfolio import LAYOUT, elsewhere
+from .identity import visit
+from .pages import LAYOUT, menu
 from aiplat.frontends.telling import (
     ahead_blocks, machine_blocks, pipeline_blocks, running, schedules_table, scheduler_blocks, timeline, until, wrong,
 )  # fmt: skip
@@ -166,8 +167,10 @@ class Operations(Result):
         """The parts of the page as HTML, from top to bottom; a part with nothing in it is empty."""
         seen = self.seen
         about = f"{self.root} · read {fmt(datetime.fromtimestamp(seen.now, UTC))} · {self.user} · for reading only"
-        links = elsewhere("portfolio.ipynb", "← models in use")
-        top = f'<section class="top">{to_html([Heading("Operations"), Text(about, "dim")], style=False)}<nav>{links}</nav></section>'
+        top = (
+            menu("operations.ipynb")
+            + f'<section class="top">{to_html([Heading("Operations"), Text(about, "dim")], style=False)}</section>'
+        )
         figures = "".join(_box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in self.figures())
         style = f"<style>{STYLE}{LAYOUT}{PAGE}</style>"
         if self.blank:
@@ -235,6 +238,7 @@ def operations(start: str | Path | None = None) -> Operations:
     start
         A folder of the workspace; the working directory, or ``AIPLAT_HOME``, when left out.
     """
+    visit()
     try:
         ws = workspace(start)
     except UserError:
