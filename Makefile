@@ -13,21 +13,23 @@ TARGET ?=
 BY   ?=
 ONLY ?=
 
-.PHONY: help setup demo lab test lint format bench campaign extension chapter text export lock readme clean
+.PHONY: help setup install demo lab test lint format bench campaign extension chapter text export lock readme clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed ## the virtual environment with the pinned packages
+# By content, not by time: every export of notebooks touches pyproject.toml.
+setup: ## the virtual environment with the pinned packages
+	@sha256sum pyproject.toml requirements.lock | cmp --silent - $(VENV)/.installed || $(MAKE) --silent install
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+install:
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(PY) --requirements requirements.lock
 	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat # else pip would write through the link of the last time
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
 	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat && ln -s $(CURDIR)/aiplat/labextension $(VENV)/share/jupyter/labextensions/aiplat
-	@touch $@
+	@sha256sum pyproject.toml requirements.lock > $(VENV)/.installed
 
 extension: setup ## build the JupyterLab extension anew; reload the page to see it
 	@cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm build
