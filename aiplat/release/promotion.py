@@ -90,6 +90,11 @@ def refusal(decision: Decision) -> Refused:
     )
 
 
+def _why(reason: str) -> dict[str, str]:
+    """A reason as it stands in the ledger; nothing when none was given."""
+    return {"reason": " ".join(reason.split())} if reason.strip() else {}
+
+
 def move(ws: Workspace, name: str, alias: str, version: int, change: Change) -> None:
     """The one effect of a promotion or rollback.
 
@@ -105,7 +110,7 @@ def move(ws: Workspace, name: str, alias: str, version: int, change: Change) -> 
         raise
 
 # %% ../../nbs/release/promotion.ipynb #3daea953
-def promote(model: str, *, to: str) -> Promotion:
+def promote(model: str, *, to: str, reason: str = "") -> Promotion:
     """Promote a version.
 
     Evaluates the gate on recorded evidence and moves the alias only when every rule holds.
@@ -116,6 +121,8 @@ def promote(model: str, *, to: str) -> Promotion:
         The version: ``name/3``, or ``name`` for the newest.
     to
         The alias, such as ``production``; it must have a gate in settings.ini.
+    reason
+        Why; it stays in the ledger.
 
     Raises
     ------
@@ -132,7 +139,7 @@ def promote(model: str, *, to: str) -> Promotion:
     before, held = holder(ws, name, to), history(ws, name, to)
     if before == number and held and held[-1].version == number:
         return Promotion(f"{name}/{number}", to, f"{name}/{before}", moved=False)
-    intent = {"from": before, "to": number, "model_digest": version.model_digest}
+    intent = {"from": before, "to": number, "model_digest": version.model_digest, **_why(reason)}
     try:
         with ledger.change(ws, "promote", subject(name, to), intent, timeout=PATIENCE) as change:
             for dead in change.unfinished:
@@ -284,7 +291,7 @@ class Rollback(Result):
         return [Text(f"{self.model} is {self.alias} again{was} (ledger #{self.entry})", "good")]
 
 
-def rollback(name: str, *, to: str) -> Rollback:
+def rollback(name: str, *, to: str, reason: str = "") -> Rollback:
     """Go back to the version that held an alias before.
 
     One step back in the history that the ledger keeps; needs no gate, because that version passed it.
@@ -295,6 +302,8 @@ def rollback(name: str, *, to: str) -> Rollback:
         The model's name.
     to
         The alias, such as ``production``.
+    reason
+        Why; it stays in the ledger.
 
     Raises
     ------
@@ -326,7 +335,7 @@ def rollback(name: str, *, to: str) -> Rollback:
             f"promote another version: {command('models')}",
         )
     goal = held[-1] if by_hand else held[-2]
-    intent = {"from": before, "to": goal.version, "model_digest": goal.model_digest, "by_hand": by_hand}
+    intent = {"from": before, "to": goal.version, "model_digest": goal.model_digest, "by_hand": by_hand, **_why(reason)}
     try:
         with ledger.change(ws, "rollback", subject(name, to), intent, timeout=PATIENCE) as change:
             if (now := holder(ws, name, to)) != before:
