@@ -58,11 +58,12 @@ class Interrupt:
     Attributes
     ----------
     asked : bool
-        Whether there was an interrupt.
+        Whether somebody asked to stop, by an interrupt or in another way.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._signals = 0
         self._before: Any = None
 
     def __enter__(self) -> "Interrupt":
@@ -75,8 +76,13 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._before)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.asked:
+        self._signals += 1
+        if self._signals > 1:
             raise KeyboardInterrupt
+        self.asked = True
+
+    def ask(self) -> None:
+        """Ask to stop, from any thread; how often does not matter, and an interrupt after it is still a first one."""
         self.asked = True
 
     def check(self) -> None:

@@ -126,7 +126,7 @@ class Search:
         self.recorder, self.drive, self.screen = recorder, drive, screen
         self.schedule = drive.schedule
         self.extra: list[Row] = [baseline(problem)]
-        self.note = ""
+        self.note, self.ending = "", False
         self.model: Any = None
         self._logged: set[int] = set()
         drive.watch = self._watch
@@ -134,7 +134,8 @@ class Search:
 
     def board(self) -> Board:
         """The search at this moment."""
-        return board_of(self.drive, self.problem.metric, self.extra, self.note)
+        board = board_of(self.drive, self.problem.metric, self.extra, self.note)
+        return replace(board, ending=self.ending or self.drive.interrupt.asked)
 
     def _show(self) -> None:
         self.screen.show(self.board())
@@ -187,6 +188,7 @@ class Search:
             chosen = self.schedule.chosen()
             if chosen is None:
                 raise all_failed(self.schedule, self.problem.metric)
+            self.ending = True
             self._say("fitting the best on all rows")
             self.model = self.drive.last_fit(pool, shared, chosen)
         self._say("measuring and logging")
@@ -370,7 +372,7 @@ def _searched(
         rows = Rows.of(problem, seed, model)
         if isinstance(schedule, FairSchedule):
             rows, drive.score = FairRows.fair(problem, seed, schedule.demand, model), audit_fold
-        search = Search(problem, rows, Recorder(ws, about), drive, view())
+        search = Search(problem, rows, Recorder(ws, about), drive, view(interrupt.ask))
         chosen, logged = carry_out(search, promise, seed)
     notes = [*problem.columns.notes, *(own.notes if own else ()), *notes]
     return _result(search, chosen, logged, notes)
