@@ -54,6 +54,8 @@ class Live(anywidget.AnyWidget):
         The class names of the page.
     pause
         Milliseconds between two questions.
+    act
+        Called with the name and the values of a form that somebody sends off; it changes what `look` gives. Without it forms do nothing.
     """
 
     _esm = (files("aiplat") / "frontends" / "widgets" / "live.js").read_text(encoding="utf-8")
@@ -61,16 +63,25 @@ class Live(anywidget.AnyWidget):
     name = traitlets.Unicode("").tag(sync=True)
     pause = traitlets.Int(3000).tag(sync=True)
 
-    def __init__(self, look: Callable[[], Mapping[str, str]], **values: Any):
+    def __init__(
+        self,
+        look: Callable[[], Mapping[str, str]],
+        act: Callable[[str, Mapping[str, str]], None] | None = None,
+        **values: Any,
+    ):
         super().__init__(parts=marked(look()), **values)
-        self._look = look
+        self._look, self._act = look, act
         self.on_msg(self._asked)
 
     def _asked(self, _: Any, said: Any, __: Any) -> None:
-        if not isinstance(said, dict) or said.get("kind") != "look":
+        if not isinstance(said, dict) or said.get("kind") not in ("look", "act"):
             return
-        marks = said.get("marks")
-        self.send(self.answer(marks if isinstance(marks, dict) else {}))
+        marks, acted = said.get("marks"), said["kind"] == "act"
+        if acted and self._act is not None:
+            sent = said.get("values")
+            values = {str(name): str(value) for name, value in sent.items()} if isinstance(sent, dict) else {}
+            self._act(str(said.get("act", "")), values)
+        self.send({**self.answer(marks if isinstance(marks, dict) else {}), "acted": acted})
 
     def answer(self, marks: Mapping[str, str]) -> dict[str, Any]:
         """What a page with these marks is told."""
