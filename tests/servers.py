@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiplat.core import stack
@@ -47,6 +47,21 @@ def postgres_programs() -> Path | None:
 @dataclass
 class Postgres:
     port: int
+    command: list[object] = field(default_factory=list)
+    how: dict = field(default_factory=dict)
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.process = subprocess.Popen(self.command, **self.how)
+        wait_for(self.port, process=self.process)
+
+    def stop(self) -> None:
+        """Stop it the way an upgrade does: every client's connection is cut."""
+        if self.process:
+            self.process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
+            self.process.wait(30)
+            self.process = None
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://aiplat:s3cret-pw@127.0.0.1:{self.port}/{database}"
@@ -84,24 +99,22 @@ def postgres(folder: Path) -> Iterator[Postgres]:
             check=True,
             **run,
         )
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "/tmp"], **run
-        )
+        command = [programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "/tmp"]
+        server = Postgres(port, command, run)
         try:
-            wait_for(port, process=server)
-            yield Postgres(port)
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # "fast": does not wait for clients
-            server.wait(30)
+            server.stop()
     finally:
         password.unlink(missing_ok=True)
         shutil.rmtree(data, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def mlflow_server(store: str, artifacts: Path) -> Iterator[str]:
+def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
     """An MLflow server process on ``store``; yields its URI."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination", str(artifacts), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     log = (artifacts.parent / "mlflow-server.log").open("w")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -23,7 +24,7 @@ from aiplat.core import ledger
 from aiplat.core.errors import UserError
 from aiplat.core.workspace import Workspace
 from aiplat.operations import pipeline
-from aiplat.operations.pipelines import engine, tables
+from aiplat.operations.pipelines import engine, recording, tables
 from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
 from tests.conftest import run_cli
 
@@ -145,6 +146,22 @@ def test_a_graph_its_outputs_and_its_cache(diamond: Workspace) -> None:
     pipeline.run("nightly", force=True)
     assert set(reasons(ws).values()) - {reasons(ws)["alarm"]} == {"ran: --force"}
     sound(ws)
+
+
+def test_what_a_dead_driver_had_not_recorded_is_recorded(diamond: Workspace) -> None:
+    """It died while it wrote a step to MLflow: the run that it had begun there is ended, one that it had not is made."""
+    ws = diamond
+    first = pipeline.run("nightly")
+    run, client = read_run(ws, first.run), ws.client()
+    ingest, report = (next(step for step in read_steps(ws, run.id) if step.key == key) for key in ("ingest", "report"))
+    assert recording.settle(ws, run.mlflow_run, read_steps(ws, run.id, attempts=True)) == []
+    client.update_run(ingest.mlflow_run, status="RUNNING")
+    client.delete_run(report.mlflow_run)
+    left = [replace(ingest, mlflow_run=""), replace(report, mlflow_run="")]
+    one, two = recording.settle(ws, run.mlflow_run, left)
+    assert one.mlflow_run == ingest.mlflow_run and two.mlflow_run not in ("", report.mlflow_run)
+    assert {client.get_run(row.mlflow_run).info.status for row in (one, two)} == {"FINISHED"}
+    assert client.get_run(two.mlflow_run).data.tags["aiplat.executed"] == report.copy
 
 
 def test_a_failure_skips_what_needs_it_and_resume_goes_on(diamond: Workspace) -> None:

@@ -26,7 +26,7 @@ from .pipelines.engine import ask_cancel, carry_out, recover
 from .pipelines.checks import sound
 from .pipelines.files import find
 from .pipelines.journal import begin, driven, reopen
-from .pipelines.matrices import parse_matrix
+from .pipelines.matrices import instances, parse_matrix
 from .pipelines.planning import plan_of, planned
 from .pipelines.plans import Moment, Pipeline
 from .pipelines.recovery import mend_all
@@ -98,7 +98,10 @@ def _prepared(source: Pipeline, given: Mapping[str, Any], moment: Moment, option
     if source.file is None:
         read_book(source.source)  # what is wrong with a notebook is said first
     about = {"pipeline": source.name, "schedule": ""}
-    return prepare(plan_of(source, given, moment, options, run=about), moment.to_dict())
+    plan = plan_of(source, given, moment, options, run=about)
+    if options.get("matrix"):  # the names and values of the command line, before anything starts
+        instances(plan.pipeline, next(iter(plan.pipeline.steps.values())), plan.context)
+    return prepare(plan, moment.to_dict())
 
 # %% ../../nbs/operations/pipeline.ipynb #c569185c
 def _made(ws: Workspace, run: RunRow) -> list[dict[str, str]]:

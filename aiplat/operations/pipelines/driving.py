@@ -123,8 +123,8 @@ class Parts:
         self.plan, self.prints, self.about = ready.plan, ready.prints, ready.about
         self.events: Events = Events()
         self.mlflow_run = run.mlflow_run or patiently(lambda: recording.open_run(ws, self.about), 60.0, tell)
-        if run.mlflow_run and prepared is None:  # taken up again: it had ended
-            ws.client().update_run(run.mlflow_run, status="RUNNING")
+        if run.mlflow_run and prepared is None:
+            patiently(self._take_up, 60.0, tell)
         self.journal.note(mlflow_run=self.mlflow_run, notes=[*run.notes, *self.plan.notes])
         self.place = self.new_place()
         self._warn()
@@ -137,6 +137,13 @@ class Parts:
         self.recorder = recording.Recorder(
             ws, self.mlflow_run, self.about, lambda row, made: self.events.put((row, made))
         )
+
+    def _take_up(self) -> None:
+        """The run had ended in MLflow; what its last driver had not written there is written now."""
+        self.ws.client().update_run(self.mlflow_run, status="RUNNING")
+        if not self.plan.single:
+            for row in recording.settle(self.ws, self.mlflow_run, read_steps(self.ws, self.run.id, attempts=True)):
+                self.journal.put(row)
 
     def new_place(self) -> Here | OnRay:
         """Where the steps run."""

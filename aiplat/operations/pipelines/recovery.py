@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.ledger import Change, unfinished
 from ...core.workspace import Locked, Workspace
 from .journal import driven, holding, lock_name, upsert
+from .recording import settle
 from aiplat.operations.pipelines.tables import (
     ENDED,
     FAILED,
@@ -117,6 +118,9 @@ def close_intents(ws: Workspace) -> list[str]:
             ended = run is not None and run.state in ENDED
             status = _status(ws, mlflow_run, "FINISHED" if ended and run and run.state == "done" else "KILLED")
             state = f"the run is {run.state}" if ended and run else f"its process died; the run is {status}"
+            if run and not run.file.endswith(".ipynb"):  # a single notebook's own record is the run's
+                settled = settle(ws, mlflow_run, read_steps(ws, run.id, attempts=True))
+                atomically(ws, lambda connection, rows=settled: upsert(connection, rows))  # type: ignore[misc]
             copy = _copy_of(ws, run, entry.body)
             Change(ws, entry).recovered(entry, {"found": state, "copy": copy})
             if ended:
