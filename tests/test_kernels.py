@@ -23,7 +23,7 @@ from aiplat.operations.kernels.orders import Answer, Order, Progress
 from aiplat.operations.kernels.performing import perform
 from aiplat.operations.kernels.publishing import LIMIT
 
-MANY = 1_000_000 if os.environ.get("AIPLAT_CAMPAIGN") else 15_000
+MANY = 200_000 if os.environ.get("AIPLAT_CAMPAIGN") else 15_000
 KILLS = 60 if os.environ.get("AIPLAT_CAMPAIGN") else 3
 
 
