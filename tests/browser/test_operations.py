@@ -67,7 +67,8 @@ def test_the_morning_after_a_bad_night(served: Any, offline: Any, theme: str, tm
 WATCH = """() => {
   window.changes = [];
   const home = document.querySelector('.aiplat-operations');
-  new MutationObserver((all) => window.changes.push(...all.map((m) => m.target.parentElement?.closest('[data-part]')?.dataset.part ?? '?')))
+  new MutationObserver((all) => window.changes.push(...all.filter((m) => m.type !== 'characterData') // "4 min ago" may become "5 min ago"
+    .map((m) => m.target.parentElement?.closest('[data-part]')?.dataset.part ?? '?')))
     .observe(home, { subtree: true, childList: true, characterData: true, attributes: true });
   window.kept = document.querySelector('.under h4');
   getSelection().selectAllChildren(window.kept);
