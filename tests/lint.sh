@@ -6,6 +6,7 @@ echo "== lint"
 ruff check --quiet .
 ruff format --quiet --check nbs tests benchmarks
 mypy --no-error-summary
+(cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm check >/dev/null) || { (cd extension && jlpm check); exit 1; }
 # Work on a copy: a check must not repair what it checks.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
