@@ -196,7 +196,7 @@ def run(
     id_ = begin(
         ws, source, plain(given), moment, options=plain(options), run=mlflow_run, token=token, mlflow_run=mlflow_run
     )
-    carry_out(ws, id_, watch=viewer(), token=token, prepared=ready)
+    carry_out(ws, id_, watch=viewer(ws, id_), token=token, prepared=ready)
     return _outcome(ws, id_, source)
 
 # %% ../../nbs/operations/pipeline.ipynb #276e7835
@@ -225,7 +225,7 @@ def resume(run: str, *, home: str | Path | None = None) -> PipelineRun | Pipelin
     plan = planned(ws, row).pipeline  # what is wrong now is said before anything changes
     token = uuid.uuid4().hex
     reopen(ws, row.id, token)
-    carry_out(ws, row.id, watch=viewer(), token=token)
+    carry_out(ws, row.id, watch=viewer(ws, row.id), token=token)
     return _outcome(ws, row.id, plan)
 
 # %% ../../nbs/operations/pipeline.ipynb #eb156db9

@@ -236,8 +236,8 @@ NARROW = (
 )
 
 
-def _box(node: Node, x: float, y: float, width: float) -> str:
-    """One step."""
+def _box(node: Node, x: float, y: float, width: float, press: bool = False) -> str:
+    """One step; ``press`` makes a button of it."""
     mark, colour = MARKS.get(node.state, ("", INK if not node.state else DIM))
     quiet = node.state in ("waiting", "skipped")
     dash = "4 3" if node.state in ("skipped", "cached") else None
@@ -276,7 +276,9 @@ def _box(node: Node, x: float, y: float, width: float) -> str:
         out.append(element("text", time, x=left + width - 11, y=top + 35, text_anchor="end", font_size=11, fill=DIM))
     tip = [node.name + (f" {node.stack}" if node.stack else ""), node.notebook, node.word, time, node.note]
     tip += [f"when {node.when}"] if node.when else []
-    return group(" · ".join(part for part in tip if part), *out)
+    said = " · ".join(part for part in tip if part)
+    button: dict[str, Any] = {"data_step": node.name, "role": "button", "tabindex": 0, "aria_label": said}
+    return group(said, *out, **(button if press else {}))
 
 
 def _curve(points: Sequence[tuple[float, float]], dashed: bool, quiet: bool) -> str:
@@ -299,13 +301,15 @@ def _curve(points: Sequence[tuple[float, float]], dashed: bool, quiet: bool) -> 
     return element("path", d=" ".join(path), fill="none", stroke_dasharray="5 4" if dashed else None, **look) + tip
 
 # %% ../../../nbs/operations/pipelines/graphs.ipynb #3c6d1a58
-def picture(nodes: Sequence[Node]) -> str:
+def picture(nodes: Sequence[Node], press: bool = False) -> str:
     """The graph as HTML that scrolls when its place is narrow.
 
     Parameters
     ----------
     nodes
         The steps, each after what it needs.
+    press
+        Make a button of every step, for a page with a script that listens.
     """
     found: Layout = layout({node.name: node.needs for node in nodes})
     longest = max((len(node.name) * 7.5 + (34 if node.stack else 0) for node in nodes), default=0.0)
@@ -323,10 +327,14 @@ def picture(nodes: Sequence[Node]) -> str:
         if known[b].stack:  # on the front of the stack, where its lines arrive
             points[-1] = (points[-1][0], points[-1][1] - 8)
         out.append(_curve(points, bool(known[b].when), known[b].state == "skipped"))
-    out += [_box(node, *at(found.x[node.name], found.y[node.name]), width) for node in nodes]
+    out += [_box(node, *at(found.x[node.name], found.y[node.name]), width, press) for node in nodes]
     rows = len(found.rows)
     size = (2 * EDGE + found.width * (width + GAP) - GAP + 8, 2 * EDGE + 8 + rows * (HEIGHT + ROOM) - ROOM)
-    drawn = f'<div style="overflow-x:auto">{svg(*size, out).replace("width:100%;", "", 1)}</div>'
+    whole = svg(*size, out).replace("width:100%;", "", 1)
+    if press:
+        words = f'role="group" aria-label="{html.escape(told(nodes, "Steps"))}"'
+        return f'<div style="overflow-x:auto">{whole.replace(chr(32) + "aria-hidden=" + chr(34) + "true" + chr(34), " " + words, 1)}</div>'
+    drawn = f'<div style="overflow-x:auto">{whole}</div>'
     return (
         drawn
         if size[0] <= WIDE
