@@ -8,8 +8,8 @@ import { JSONObject, JSONValue, Token } from '@lumino/coreutils';
 import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
-/** A moment as the server tells it: ISO 8601 text. */
-export type Moment = string;
+/** A moment as the server tells it: seconds since 1970, or ISO 8601 text. */
+export type Moment = number | string;
 
 /** What went wrong, as a sentence and what to do about it; `status` is 0 when the server did not answer at all. */
 export class Problem extends Error {
@@ -164,6 +164,10 @@ export interface IRun {
   trials: number | null;
   task: string | null;
   user: string | null;
+  /** What made it: `train`, `mitigate` … */
+  kind?: string;
+  /** Whether it has a model that could be registered. */
+  model?: boolean;
 }
 
 export interface IRunPage {
@@ -185,6 +189,14 @@ export interface IPipelineRun {
   cell?: number | null;
   cells?: number | null;
   line?: string | null;
+  file?: string | null;
+  user?: string | null;
+  ended?: Moment | null;
+  /** Somebody asked to cancel it. */
+  stopping?: boolean;
+  reason?: string | null;
+  /** Where the executed copy is, when there is one step only. */
+  copy?: string | null;
 }
 
 export interface IStep {
@@ -209,6 +221,12 @@ export interface ISchedule {
   paused: boolean;
   next_fire: Moment | null;
   last_state: string | null;
+  pipeline?: string;
+  /** The specification as a person reads it. */
+  words?: string;
+  tz?: string;
+  last_fire?: Moment | null;
+  last_run?: string | null;
 }
 
 export interface IPipeline {
@@ -217,12 +235,18 @@ export interface IPipeline {
   last?: IPipelineRun | null;
   next_fire?: Moment | null;
   schedules: ISchedule[];
+  /** Whether its last run failed and nothing has mended it since. */
+  broken?: boolean;
 }
 
 export interface IIncident {
-  what?: string;
-  when?: Moment;
-  [key: string]: JSONValue | undefined;
+  id: string | number;
+  name: string;
+  kind: string;
+  what: string;
+  when: Moment | null;
+  count: number;
+  run?: string | null;
 }
 
 export interface IPipelines {
@@ -316,8 +340,9 @@ export class Api {
     return (await this._ask<{ line: string }>('POST', `verbs/${verbPath(verb)}/line`, {}, { arguments: args })).line;
   }
 
-  async choices(kind: FieldKind, q = ''): Promise<string[]> {
-    return (await this._ask<{ choices: string[] }>('GET', `choices/${path(kind)}`, { q })).choices;
+  /** What could be meant by `q`; columns are those of `data`. */
+  async choices(kind: FieldKind, q = '', data = ''): Promise<string[]> {
+    return (await this._ask<{ choices: string[] }>('GET', `choices/${path(kind)}`, { q, data })).choices;
   }
 
   start(verb: string, args: JSONObject = {}): Promise<IJob> {
@@ -468,8 +493,8 @@ const SILENCE = 45_000;
  * The server's events, over one connection for everything in this page.
  *
  * It is open only while somebody listens and the page can be seen: browsers allow six connections to a server, and ten
- * windows in the background must not take them. After every pause all topics are told as changed, so that a listener that
- * asks again on `changed` misses nothing.
+ * windows in the background must not take them. Whenever it has been opened, all topics are told as changed, so that a
+ * listener that asks again on `changed` misses nothing.
  */
 export class Events {
   constructor(private readonly _api: Api) {
@@ -598,10 +623,7 @@ export class Events {
     this._wait = FIRST_WAIT;
     this._problem = null;
     this._set('open');
-    if (this._pausedOnce) {
-      TOPICS.forEach(topic => this._changed.emit(topic));
-    }
-    this._pausedOnce = true;
+    TOPICS.forEach(topic => this._changed.emit(topic));
   }
 
   private _tell(event: IServerEvent): void {
@@ -637,7 +659,6 @@ export class Events {
   private _state: StreamState = 'idle';
   private _problem: Problem | null = null;
   private _listeners = 0;
-  private _pausedOnce = false;
   private _wait = FIRST_WAIT;
   private _stop: AbortController | null = null;
 }

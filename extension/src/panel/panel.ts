@@ -1,0 +1,194 @@
+// The side panel: who and where one is, and the four sections. The server's events are heard only while it can be seen.
+import { refreshIcon, SidePanel } from '@jupyterlab/ui-components';
+import { CommandRegistry } from '@lumino/commands';
+import { IDisposable } from '@lumino/disposable';
+import { Message, MessageLoop } from '@lumino/messaging';
+import { AccordionPanel, Widget } from '@lumino/widgets';
+import { asProblem, IAiplat, IJob, IStatus } from '../api';
+import { openForm } from './actions';
+import { Button } from './button';
+import { Cluster } from './cluster';
+import { Models } from './models';
+import { Pipelines } from './pipelines';
+import { Runs } from './runs';
+import { Section } from './section';
+
+/** How much of the height each section gets at first. */
+const SIZES = [0.26, 0.33, 0.23, 0.18];
+/** Milliseconds that a line may be down before it is said: most are back before anybody would have read it. */
+const PATIENCE = 1500;
+
+export class Panel extends SidePanel {
+  constructor(
+    private readonly _shared: IAiplat,
+    private readonly _commands: CommandRegistry,
+    shown: Record<string, boolean>
+  ) {
+    super();
+    this.addClass('aip-Panel');
+    this._where = new Widget();
+    this._where.addClass('aip-Where');
+    this._banner = new Widget();
+    this._banner.addClass('aip-Banner');
+    this._banner.node.setAttribute('role', 'status');
+    this._banner.hide();
+    this._names = document.createElement('span');
+    this._names.className = 'aip-Where-names';
+    this._where.node.append(this._names);
+    const again = new Button({ icon: refreshIcon, title: 'Refresh all', onClick: () => this._refresh() });
+    this._where.node.append(again.node);
+    this.header.addWidget(this._where);
+    this.header.addWidget(this._banner);
+    this._sections = [
+      new Models(_shared),
+      new Runs(_shared, _commands),
+      new Pipelines(_shared, _commands),
+      new Cluster(_shared)
+    ];
+    this._sections.forEach(section => this.addWidget(section));
+    this.configure(shown);
+    (this.content as AccordionPanel).setRelativeSizes(SIZES);
+    _shared.events.stateChanged.connect(this._state, this);
+    _shared.events.job.connect(this._onJob, this);
+  }
+
+  /** Show or hide sections, by their names in the settings. */
+  configure(shown: Record<string, boolean>): void {
+    const names = ['models', 'runs', 'pipelines', 'cluster'];
+    const titles = (this.content as AccordionPanel).titles;
+    this.widgets.forEach((section, index) => {
+      const wanted = shown[names[index]] !== false;
+      const title = titles[index];
+      if (!wanted || title.hidden) {
+        title.hidden = !wanted;
+        section.setHidden(!wanted);
+      }
+    });
+    this.content.fit();
+  }
+
+  dispose(): void {
+    window.clearTimeout(this._away);
+    this._listening?.dispose();
+    this._shared.events.stateChanged.disconnect(this._state, this);
+    this._shared.events.job.disconnect(this._onJob, this);
+    super.dispose();
+  }
+
+  protected onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this._listen();
+  }
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this._listen();
+  }
+
+  protected onBeforeHide(message: Message): void {
+    this._deaf();
+    super.onBeforeHide(message);
+  }
+
+  protected onBeforeDetach(message: Message): void {
+    this._deaf();
+    super.onBeforeDetach(message);
+  }
+
+  /** The keyboard goes to the first list that has rows. */
+  protected onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    const list = this.node.querySelector<HTMLElement>('.aip-List[tabindex]');
+    (list ?? this.node.querySelector<HTMLElement>('.jp-AccordionPanel-title'))?.focus();
+  }
+
+  private _listen(): void {
+    if (this.isVisible && !this._listening) {
+      this._listening = this._shared.events.listen();
+      void this._greet();
+    }
+  }
+
+  private _deaf(): void {
+    this._listening?.dispose();
+    this._listening = null;
+  }
+
+  private _refresh(): void {
+    this._shared.events.retry();
+    void this._greet();
+    this._sections.forEach(section => section.refresh());
+  }
+
+  /** Who is acting, in which workspace; or what keeps the server from saying. */
+  private async _greet(): Promise<void> {
+    try {
+      this._status = await this._shared.api.status();
+    } catch (caught) {
+      const problem = asProblem(caught);
+      this._tell(problem.title, problem.todo);
+      return;
+    }
+    const { root, user, roles, problem, workspace, version } = this._status;
+    const folder = root?.split('/').filter(Boolean).pop() ?? '';
+    const place = document.createElement('span');
+    place.className = 'aip-Where-place';
+    place.textContent = folder;
+    const person = document.createElement('span');
+    person.className = 'aip-Where-person';
+    person.textContent = [user, roles.length ? `(${roles.join(', ')})` : ''].filter(Boolean).join(' ');
+    this._where.node.title = [root, `aiplat ${version}`].filter(Boolean).join('\n');
+    this._names.replaceChildren(place, person);
+    this.content.setHidden(!workspace);
+    if (!workspace) {
+      this._tell(problem?.title ?? 'There is no workspace here.', problem?.todo ?? 'aiplat init makes one.');
+      this._offer('Make a workspace…', 'init');
+    } else {
+      this._tell(problem?.title ?? '', problem?.todo ?? '');
+    }
+  }
+
+  private _tell(title: string, todo: string): void {
+    const words = document.createElement('span');
+    words.textContent = [title, todo].filter(Boolean).join(' ');
+    this._banner.node.replaceChildren(words);
+    if (this._banner.isHidden === !!title) {
+      this._banner.setHidden(!title);
+      // the sections have another height now
+      MessageLoop.postMessage(this.content, Widget.ResizeMessage.UnknownSize);
+    }
+  }
+
+  private _offer(text: string, verb: string): void {
+    const button = document.createElement('button');
+    button.className = 'jp-mod-styled jp-mod-accept';
+    button.textContent = text;
+    button.addEventListener('click', () => openForm(this._commands, verb));
+    this._banner.node.append(button);
+  }
+
+  private _state(): void {
+    const { state, problem } = this._shared.events;
+    window.clearTimeout(this._away);
+    if (state === 'away') {
+      const say = () => this._tell(problem?.title ?? 'The Jupyter server does not answer.', problem?.todo ?? '');
+      this._away = window.setTimeout(say, PATIENCE);
+    } else if (state === 'open') {
+      void this._greet();
+    }
+  }
+
+  private _onJob(_: unknown, job: IJob): void {
+    if (job.verb === 'init' && job.state === 'done' && !this._status?.workspace) {
+      void this._greet();
+    }
+  }
+
+  private _where: Widget;
+  private _names: HTMLElement;
+  private _sections: Section[];
+  private _banner: Widget;
+  private _status: IStatus | null = null;
+  private _away = 0;
+  private _listening: IDisposable | null = null;
+}
