@@ -1,7 +1,9 @@
 // The plugins of aiplat. Each asks for what every Jupyter application has; what only JupyterLab has is optional.
 import { JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { formPlugins } from './form/plugin';
 import { connection } from './panel/connection';
+import { panel } from './panel/plugin';
 
-const plugins: JupyterFrontEndPlugin<unknown>[] = [connection as JupyterFrontEndPlugin<unknown>];
+const plugins: JupyterFrontEndPlugin<unknown>[] = [connection as JupyterFrontEndPlugin<unknown>, panel, ...formPlugins];
 
 export default plugins;
