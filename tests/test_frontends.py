@@ -24,7 +24,7 @@ import aiplat
 from aiplat.core.errors import Refused, UsageError, UserError
 from aiplat.core.show import Result
 from aiplat.frontends import cli as command_line
-from aiplat.frontends import faces, lines, magics, verbs
+from aiplat.frontends import completion, faces, lines, magics, verbs
 from aiplat.frontends.faults import explain, unexpected
 from aiplat.frontends.help import help_for
 from aiplat.frontends.verbs import VERBS, Verb
@@ -109,7 +109,7 @@ def test_table_repeats_the_docstring(verb: Verb) -> None:
 def test_every_option_is_described_and_readable(verb: Verb) -> None:
     page = str(help_for(verb.name.split()))
     assert verb.help in " ".join(page.split()) and page.startswith(f"aiplat {verb.name}")
-    parameters = magics._parameters(verb)
+    parameters = {each.name for each in completion.takes(verb)}
     assert not set(parameters) & GLOBAL, "an option of every verb is hidden by this verb's own"
     documented = re.split(r"^Parameters\n-+$", inspect.getdoc(verb.load()) or "", flags=re.M)[-1]
     for name in parameters:
@@ -288,7 +288,7 @@ def test_any_line_gives_a_result_or_two_lines(echoing: None, pieces: list[str], 
     else:
         assert isinstance(result, Result | dict | str)
     assert "AIPLAT_DEBUG" not in os.environ and "AIPLAT_PROFILE" not in os.environ
-    magics.completions(f"%aiplat {line}", names)  # nor does completing any line fail
+    completion.completions(f"%aiplat {line}", names)  # nor does completing any line fail
 
 
 @settings(max_examples=200, deadline=None)
@@ -538,41 +538,6 @@ def test_debug_lasts_until_the_next_line(shell: Any, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError) as caught:
         run(shell, "%aiplat runs")
     assert len(caught.value._render_traceback_()) == 2
-
-
-def test_completion(shell: Any, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "peer review.csv").write_text("a\n")
-    shell.user_ns["people"] = table
-
-    def complete(text: str) -> list[str]:
-        return shell.complete(None, text, len(text))[1]
-
-    assert complete("%aiplat tr") == ["train"]
-    assert complete("y = %aiplat data s") == ["snapshot"]
-    assert complete("%%aiplat train pe") == ["people", "peer\\ review.csv"]
-    assert complete("%aiplat train people --tr") == ["--trials"]
-    assert complete("%aiplat train people --method ") == ["fast", "slow"]
-    assert complete("%aiplat train people --by age,h") == ["hours\\ per\\ week"]
-    assert complete("%aiplat train people --trials $peo") == ["$people"]
-    assert "--by" not in complete("print('--b")
-    assert "train" not in complete("tr")
-
-
-def test_unload_leaves_nothing() -> None:
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell.instance()
-    before = (set(shell.magics_manager.magics["line"]), list(shell.Completer.custom_matchers), set(shell.user_ns))
-    shell.run_line_magic("load_ext", "aiplat")
-    assert "aiplat" in shell.magics_manager.magics["cell"]
-    shell.run_line_magic("unload_ext", "aiplat")
-    assert before == (
-        set(shell.magics_manager.magics["line"]),
-        list(shell.Completer.custom_matchers),
-        set(shell.user_ns),
-    )
-    InteractiveShell.clear_instance()
 
 
 def test_papermill_reports_the_two_lines(tmp_path: Path) -> None:
