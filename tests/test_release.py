@@ -210,6 +210,52 @@ def test_a_gate_fails_closed(desk, case: str) -> None:
     assert says in str(decision)
 
 
+# Each case: who says what, about which subject, model and alias, after rosa approved; and whether the gate still opens.
+NOES: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "another of the role refuses": ([{"by": "ali", "outcome": "refuse"}], False),
+    "somebody of another role refuses": ([{"by": "lea", "outcome": "refuse", "role": "legal"}], False),
+    "the trainer refuses": ([{"by": "ana", "outcome": "refuse"}], False),
+    "somebody refuses who has lost the role": ([{"by": "eve", "outcome": "refuse"}], False),
+    "refused as another version of the same file": (
+        [{"by": "ali", "outcome": "refuse", "subject": "model:credit/2"}],
+        False,
+    ),
+    "refused, then somebody else withdraws": (
+        [{"by": "ali", "outcome": "refuse"}, {"by": "ana", "outcome": "withdraw"}],
+        False,
+    ),
+    "refused, then another approves": ([{"by": "ali", "outcome": "refuse"}, {"by": "ana"}], False),
+    "two refuse, one withdraws": (
+        [{"by": "ali", "outcome": "refuse"}, {"by": "ana", "outcome": "refuse"}, {"by": "ali", "outcome": "withdraw"}],
+        False,
+    ),
+    "refused and withdrawn": ([{"by": "ali", "outcome": "refuse"}, {"by": "ali", "outcome": "withdraw"}], True),
+    "refused, then approved by the same": ([{"by": "ali", "outcome": "refuse"}, {"by": "ali"}], True),
+    "withdrawn as another version": (
+        [{"by": "ali", "outcome": "refuse"}, {"by": "ali", "outcome": "withdraw", "subject": "model:credit/4"}],
+        True,
+    ),
+    "another file was refused": ([{"by": "ali", "outcome": "refuse", "model": OTHER}], True),
+    "another name was refused": ([{"by": "ali", "outcome": "refuse", "subject": "model:income/3"}], True),
+    "refused for another alias": ([{"by": "ali", "outcome": "refuse", "alias": "staging"}], True),
+}
+
+
+@pytest.mark.parametrize("case", NOES)
+def test_a_refusal_stands_until_the_same_person_ends_it(desk, case: str) -> None:
+    words, opens = NOES[case]
+    everything(desk)
+    for word in words:
+        approval(desk, **word)
+    decision = gates.decide(desk, VERSION, "production", run=RUN)
+    assert decision.holds is opens, decision
+    if not opens:
+        assert [finding.verdict for finding in decision.findings] == ["pass"] * 6 + ["refused"]
+        assert "fine" in decision.findings[-1].found and decision.findings[-1].seqs and "refused" in decision.summary()
+    later = gates.decide(desk, VERSION, "production", run=RUN, now=NOW + timedelta(days=400))
+    assert ("refused" in {finding.verdict for finding in later.findings}) is not opens, "it does not grow stale"
+
+
 def test_a_gate_may_name_the_reference(tmp_path: Path) -> None:
     ws = workspace.create(
         tmp_path, user="ana", roles={"risk": "rosa"}, gates={"production": GATE | {"reference": "sex=m"}}
@@ -444,6 +490,73 @@ def test_approvals_need_the_role_and_other_eyes(home) -> None:
     models.evident(home, run)
     with pytest.raises(Refused, match="approval by risk"):
         registry.promote("credit/1", to="production")
+
+
+def test_an_approver_may_change_her_mind(desk) -> None:
+    everything(desk)
+    approval(desk, outcome="refuse")
+    found = gates.decide(desk, VERSION, "production", run=RUN).findings
+    assert (found[APPROVAL].verdict, found[-1].verdict) == ("missing", "refused") and "rosa refused" in found[
+        APPROVAL
+    ].found
+
+
+def test_a_refusal_blocks_until_it_is_taken_back(home) -> None:
+    model = models.ready(home, "credit")
+    models.acting(home, "eve")
+    with pytest.raises(Refused, match="none of the roles"):
+        registry.refuse(model, to="production", reason="no")
+    models.acting(home, "ali")
+    with pytest.raises(UsageError, match="needs a reason"):
+        registry.refuse(model, to="production", reason=" ")
+    with pytest.raises(UserError, match="has not refused"):
+        registry.refuse(model, to="production", reason="no", withdraw=True)
+    said = registry.refuse(model, to="production", reason="<b>wrong</b> branch")
+    assert (said.by, said.role, said.withdrawn) == ("ali", "risk", False) and "<b>" not in said._repr_html_()
+    models.acting(home, "ana")
+    with pytest.raises(Refused) as caught:
+        registry.promote(model, to="production")
+    assert "no refusal stands (refused)" in caught.value.what and "(by ali)" in caught.value.todo
+    assert "wrong" in str(caught.value.result) and "<b>wrong" not in caught.value.result._repr_html_()
+    assert aliases.holder(home, "credit", "production") is None
+    failed = ledger.entries(home, action="promote", phase="failed")[0]
+    assert failed.body["findings"][-1][2] == "refused" and said.entry in failed.body["evidence"]
+    run = str(registry.models().versions[0].run)
+    assert registry.register(run, "credit").model, "the same file once more"
+    with pytest.raises(Refused, match="refused"):
+        registry.promote("credit", to="production")
+    models.acting(home, "rosa")
+    with pytest.raises(UserError, match="rosa has not refused"):
+        registry.refuse(model, to="production", reason="hurry", withdraw=True)
+    models.acting(home, "ali")
+    assert registry.refuse(model, to="production", reason="looked again", withdraw=True).withdrawn
+    models.acting(home, "ana")
+    assert registry.promote(model, to="production").moved
+    assert not verify().breaks
+
+
+def test_verify_finds_a_promotion_past_a_refusal(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.ready(home, "credit")
+    models.acting(home, "ali")
+    said = registry.refuse(model, to="production", reason="wrong branch")
+    models.acting(home, "ana")
+    with monkeypatch.context() as patched:
+        patched.setattr(gates, "judge_refusals", lambda case: None)  # somebody's own copy of the gate
+        assert registry.promote(model, to="production").moved
+    found = verify()
+    assert [each.what for each in found.breaks] == [f"{model} was promoted past a refusal (#{said.entry} by ali)"]
+    models.acting(home, "ali")
+    registry.refuse(model, to="production", reason="looked again", withdraw=True)
+    assert verify().exit_code == 1, "what is said later does not mend what was done"
+
+
+def test_a_refusal_after_the_promotion_changes_nothing_that_was_right(home) -> None:
+    model = models.ready(home, "credit")
+    registry.promote(model, to="production")
+    models.acting(home, "ali")
+    registry.refuse(model, to="production", reason="seen too late")
+    assert not verify().breaks and aliases.holder(home, "credit", "production") == 1
+    assert not registry.gate(model, to="production").holds
 
 
 def test_an_alias_without_a_gate_is_not_promoted_to(home) -> None:

@@ -275,6 +275,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("models", "release.registry:models", "List the registered models", "Release"),
     Verb("gate", "release.registry:gate", "Ask the gate", "Release"),
     Verb("approve", "release.registry:approve", "Approve a version", "Release"),
+    Verb("refuse", "release.registry:refuse", "Refuse a version", "Release"),
     Verb("promote", "release.registry:promote", "Promote a version", "Release"),
     Verb("rollback", "release.registry:rollback", "Go back to the version that held an alias before", "Release"),
     Verb("predict", "release.batch:predict", "Score a table", "Operate"),

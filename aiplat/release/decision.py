@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "stale": "bad",
     "undefined": "bad",
     "other digest": "bad",
+    "refused": "bad",
     "insufficient": "warn",
     "accepted": "warn",
 }
@@ -51,7 +52,8 @@ class Finding:
     evidence
         Which record it comes from, how old it is and who left it.
     verdict
-        ``pass``, ``fail``, ``insufficient``, ``accepted``, ``missing``, ``stale``, ``undefined`` or ``other digest``.
+        ``pass``, ``fail``, ``insufficient``, ``accepted``, ``missing``, ``stale``, ``undefined``, ``other digest`` or
+        ``refused``.
     todo
         The command that would supply what is lacking.
     value, low, high

@@ -15,7 +15,7 @@ from ..core.records import ModelVersion, Run
 from ..core.refs import find_run
 from ..core.workspace import Workspace
 from .decision import KINDS as KINDS  # whoever asks a gate finds everything about it here
-from .approvals import judge_approval
+from .approvals import judge_approval, judge_refusals
 from .decision import MAKING, Case, Decision, Finding, command
 from .fairness import judge_fairness
 from .figures import judge_metric
@@ -129,7 +129,12 @@ def decide(
     """
     gate = read_gate(ws.settings, alias)
     case = Case(ws, gate, version, run or find_run(ws, version.run_id), now or datetime.now(UTC))
-    findings = [judge_origin(case), *(JUDGES[rule.kind](case, rule) for rule in gate.rules)]
+    against = judge_refusals(case)  # like the origin, no settings can drop it
+    findings = [
+        judge_origin(case),
+        *(JUDGES[rule.kind](case, rule) for rule in gate.rules),
+        *([against] if against else []),
+    ]
     return Decision(
         case.model, alias, version.model_digest, case.run.data_digest, case.run.test_digest, holder, findings, case.now
     )  # fmt: skip

@@ -20,6 +20,7 @@ from ..core.refs import check_model_file, find_model, find_run, list_runs
 from ..core.show import Block, Line, Result, Table, Text, fmt
 from ..core.workspace import Workspace, workspace
 from .aliases import aliases, history, subject
+from .approvals import refusals
 from .decision import MAKING, Case, command
 from .gates import judge_origin
 from .rules import Gate
@@ -179,6 +180,8 @@ def check_version(ws: Workspace, name: str, alias: str, number: int) -> Iterator
     if held and held[-1].version == number:
         if held[-1].model_digest != version.model_digest:
             yield Break(about, f"{model} is not the model that passed the gate (ledger #{held[-1].seq})", back)
+        for said in refusals(Case(ws, Gate(alias, ()), version, run, datetime.now(UTC)), before=held[-1].seq):
+            yield Break(about, f"{model} was promoted past a refusal (#{said.seq} by {said.by})", back)
         present = {entry.seq for entry in book.entries(ws, model_digest=version.model_digest, action="evidence")}
         present |= {entry.seq for entry in book.entries(ws, action="evidence", kind="contract")}
         present |= {
