@@ -16,14 +16,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..core.errors import UserError
 from ..core.show import Block, Facts, Result, Text
 from ..core.stack import alive, mark, stop_tree
 from ..core.workspace import Workspace, shipped, workspace
+from .identity import VARIABLE
 
 # %% ../../nbs/frontends/dashboards.ipynb #fa5d259b
 @dataclass
@@ -38,11 +39,14 @@ class Dashboard(Result):
         Whether the server still runs.
     pid
         Its process.
+    people
+        For each person that was asked for, their own address; nobody else should see it.
     """
 
     address: str
     running: bool
     pid: int
+    people: dict[str, str] = field(default_factory=dict)
 
     def blocks(self) -> list[Block]:
         """The address, and how to stop the server."""
@@ -50,10 +54,13 @@ class Dashboard(Result):
             return [Text("the dashboards are no longer served")]
         return [
             Text("the dashboards are served", "good"),
-            Facts({"address": self.address, "stop with": "aiplat dashboard --stop"}),
+            Facts({**(self.people or {"address": self.address}), "stop with": "aiplat dashboard --stop"}),
         ]
 
 # %% ../../nbs/frontends/dashboards.ipynb #de495a4b
+_PEOPLE = "dashboard.people.json"
+
+
 def _record(ws: Workspace) -> Path:
     return ws.path("dashboard.json")
 
@@ -68,7 +75,7 @@ def served(ws: Workspace) -> Dashboard | None:
     """
     try:
         record = json.loads(_record(ws).read_text())
-        return Dashboard(record["address"], True, record["pid"]) if alive(record) else None
+        return Dashboard(record["address"], True, record["pid"], record.get("people", {})) if alive(record) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -85,6 +92,7 @@ def end(ws: Workspace) -> bool:
     if found:
         stop_tree(json.loads(_record(ws).read_text()))
     _record(ws).unlink(missing_ok=True)
+    ws.path(_PEOPLE).unlink(missing_ok=True)
     return found is not None
 
 # %% ../../nbs/frontends/dashboards.ipynb #e6d14c86
@@ -110,18 +118,27 @@ def free_port(wanted: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
-def _command(port: int) -> list[str]:
+def _command(ws: Workspace, port: int, people: bool, theme: str, cold: bool) -> list[str]:
     """The command line of the server."""
+    known = [
+        "--Voila.identity_provider_class=aiplat.frontends.serving.People",
+        f"--People.file={ws.path(_PEOPLE)}",
+    ]
     return [
-        *(sys.executable, "-m", "voila", str(shipped("dashboards")), "--no-browser", f"--port={port}"),
-        *("--Voila.ip=127.0.0.1", "--Voila.auto_token=True", "--VoilaConfiguration.file_allowlist=[]"),
+        *(sys.executable, "-m", "aiplat.frontends.serving", str(shipped("dashboards")), "--no-browser"),
+        *(f"--port={port}", "--Voila.ip=127.0.0.1", *(known if people else ["--Voila.auto_token=True"])),
+        *("--VoilaConfiguration.file_allowlist=[]", f"--VoilaConfiguration.theme={theme}"),
+        *(f"--VoilaConfiguration.preheat_kernel={not cold}", "--VoilaConfiguration.default_pool_size=1"),
         *("--MappingKernelManager.cull_idle_timeout=120", "--MappingKernelManager.cull_interval=30"),
     ]
 
 
 def _environment(ws: Workspace, token: str) -> dict[str, str]:
     """The environment of the server and of its kernels."""
-    return {**os.environ, "AIPLAT_HOME": str(ws.root), "JUPYTER_TOKEN": token, "PYTHONWARNINGS": "ignore"}
+    inherited = {
+        name: value for name, value in os.environ.items() if name != VARIABLE
+    }  # it is the server who says who came
+    return {**inherited, "AIPLAT_HOME": str(ws.root), "JUPYTER_TOKEN": token, "PYTHONWARNINGS": "ignore"}
 
 # %% ../../nbs/frontends/dashboards.ipynb #12d05e72
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: float = 60.0) -> None:
@@ -144,12 +161,17 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: fl
     raise UserError(f"the dashboard server did not answer within {patience:.0f} s", f"see {log}")
 
 
-def _start(ws: Workspace, port: int, background: bool) -> tuple["subprocess.Popen[bytes]", str]:
-    """Start the server and wait for its answer; gives its process and the address of the first page."""
+def _start(
+    ws: Workspace, port: int, background: bool, people: list[str], theme: str, cold: bool
+) -> tuple["subprocess.Popen[bytes]", Dashboard]:
+    """Start the server and wait for its answer; gives its process, and where the first page is for whom."""
+    from aiplat.frontends.serving import give_tokens
+
     port, token, log = free_port(port), secrets.token_urlsafe(18), ws.path("dashboard.log")
+    tokens = give_tokens(ws.path(_PEOPLE), people) if people else {}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            _command(port),
+            _command(ws, port, bool(people), theme, cold),
             env=_environment(ws, token),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -157,10 +179,21 @@ def _start(ws: Workspace, port: int, background: bool) -> tuple["subprocess.Pope
             start_new_session=background,
         )
     _wait(process, port, log)
-    return process, f"http://127.0.0.1:{port}/voila/render/portfolio.ipynb?token={token}"
+    page = f"http://127.0.0.1:{port}/voila/render/portfolio.ipynb"
+    addresses = {person: f"{page}?token={own}" for person, own in tokens.items()}
+    return process, Dashboard(next(iter(addresses.values()), f"{page}?token={token}"), True, process.pid, addresses)
 
 # %% ../../nbs/frontends/dashboards.ipynb #f4db4958
-def dashboard(*, port: int = 0, open_browser: bool = False, background: bool = False, stop: bool = False) -> Dashboard:
+def dashboard(
+    *,
+    people: list[str] | None = None,
+    theme: Literal["light", "dark"] = "light",
+    port: int = 0,
+    open_browser: bool = False,
+    background: bool = False,
+    cold: bool = False,
+    stop: bool = False,
+) -> Dashboard:
     """Serve the dashboards: models in production, their gates, fairness and runs.
 
     The server listens on this machine only. In a terminal it runs until Ctrl-C; in a notebook and with
@@ -168,12 +201,18 @@ def dashboard(*, port: int = 0, open_browser: bool = False, background: bool = F
 
     Parameters
     ----------
+    people
+        Names of people who get an address of their own each; what they do is done in their name.
+    theme
+        The colours of the pages.
     port
         The port to listen on; 0 takes any that is free.
     open_browser
         Open the page in a browser.
     background
         Return at once and leave the server running.
+    cold
+        Keep no kernels warm: pages take longer to open, and memory is free until they do.
     stop
         Stop the server that runs in the background.
 
@@ -194,11 +233,14 @@ def dashboard(*, port: int = 0, open_browser: bool = False, background: bool = F
             raise UserError("no dashboard runs in the background", "aiplat dashboard serves it")
         return Dashboard(found.address if found else "", False, found.pid if found else 0)
     if found is None:
-        process, address = _start(ws, port, background)
-        found = Dashboard(address, True, process.pid)
+        process, found = _start(ws, port, background, people or [], theme, cold)
         if background:
             _remember(ws, found)
     else:
+        if people and sorted(people) != sorted(found.people):
+            raise UserError(
+                "the dashboards are served already, for others", "aiplat dashboard --stop, and serve them anew"
+            )
         background = True  # it was started by somebody else: not ours to wait for
     if open_browser:
         import webbrowser
@@ -211,7 +253,7 @@ def dashboard(*, port: int = 0, open_browser: bool = False, background: bool = F
 
 def _remember(ws: Workspace, found: Dashboard) -> None:
     """Leave word of a server in the background, readable by its owner only."""
-    record = {**mark(found.pid), "address": found.address}
+    record = {**mark(found.pid), "address": found.address, "people": found.people}
     file = os.open(_record(ws), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "w") as out:
         json.dump(record, out)
@@ -219,7 +261,8 @@ def _remember(ws: Workspace, found: Dashboard) -> None:
 
 def _stay(process: "subprocess.Popen[bytes]", found: Dashboard) -> Dashboard:
     """Say where the pages are and wait until somebody stops the server."""
-    print(f"✓ the dashboards are at {found.address}\n  Ctrl-C stops them", flush=True)
+    where = "".join(f"\n  {person}: {address}" for person, address in found.people.items()) or f" at {found.address}"
+    print(f"✓ the dashboards are{' served' if found.people else ''}{where}\n  Ctrl-C stops them", flush=True)
 
     def leave(*_: Any) -> None:
         raise KeyboardInterrupt

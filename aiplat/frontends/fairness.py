@@ -6,6 +6,7 @@
 __all__ = ['PARTS', 'accuracy', 'cost', 'Fairness', 'live', 'fairness']
 
 # %% ../../nbs/frontends/fairness.ipynb #b2bcb1d2
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -257,9 +258,20 @@ def fairness(start: str | Path | None = None, model: str = "") -> Fairness:
     Fairness
         The page.
     """
-    asked = visit().query.get("model", "")
+    asked = visit(lambda: _rehearse(start)).query.get("model", "")
+    return _read(start, model or asked)
+
+
+def _rehearse(start: str | Path | None) -> None:
+    """Everything that a visit will need is imported and opened once."""
+    importlib.import_module("aiplat.frontends.widgets.explorer")
+    _read(start, "")._repr_html_()
+
+
+def _read(start: str | Path | None, model: str) -> Fairness:
+    """What there is to see, for whoever is acting."""
     try:
         ws = workspace(start)
     except UserError:
         return Fairness(str(start or Path.cwd()), "no workspace here: run aiplat init")
-    return Fairness(str(ws.root), ws.user, judged(ws), model or asked)
+    return Fairness(str(ws.root), ws.user, judged(ws), model)

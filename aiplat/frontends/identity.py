@@ -6,8 +6,11 @@
 __all__ = ['HEADER', 'VARIABLE', 'knows_people', 'person_of', 'acting_as', 'surroundings', 'Visit', 'visit', 'arrived']
 
 # %% ../../nbs/frontends/identity.ipynb #b37f7321
+import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -111,14 +114,42 @@ class Visit:
     stranger: bool = False
 
 
-def visit() -> Visit:
-    """Wait until somebody opens the page of this kernel, and act as that person from then on."""
-    if os.environ.get("VOILA_PREHEAT") == "True" and VARIABLE not in os.environ:
-        from voila.utils import wait_for_request
+def visit(rehearse: Callable[[], object] | None = None) -> Visit:
+    """Wait until somebody opens the page of this kernel, and act as that person from then on.
 
-        wait_for_request()
-        os.environ["VOILA_PREHEAT"] = "False"  # there is one visitor per kernel: nobody waits for another
+    Parameters
+    ----------
+    rehearse
+        Called while there is time, before anybody comes: whatever it imports and opens is warm then. What it gives is thrown away.
+    """
+    if os.environ.get("VOILA_PREHEAT") == "True":
+        with suppress(Exception):  # what fails here fails again when somebody looks, and is told then
+            if rehearse is not None:
+                rehearse()
+        _wait()
+        os.environ["VOILA_PREHEAT"] = "False"  # one visitor per kernel: nobody waits for another
     return arrived()
+
+
+def _wait() -> None:
+    """Take the visit's environment from the server; try again when the line breaks, as after a laptop's sleep."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    e = os.environ
+    for name in [
+        VARIABLE,
+        "VOILA_REQUEST_URL",
+    ]:  # the address of an earlier visit, and whatever the server was started with
+        e.pop(name, None)
+    where = f"ws://127.0.0.1:{e.get('VOILA_APP_PORT', '8866')}{e.get('VOILA_SERVER_URL', '/')}voila/query/{e.get('VOILA_KERNEL_ID', '')}"
+    while True:
+        try:
+            with connect(where, open_timeout=5, ping_interval=None) as line:
+                e.update({str(name): str(value) for name, value in json.loads(line.recv()).items()})
+            return
+        except (OSError, WebSocketException):
+            time.sleep(1)
 
 
 def arrived() -> Visit:

@@ -8,6 +8,7 @@ __all__ = ['Proof', 'CLASSES', 'PAGE', 'known_models', 'first_choice', 'rival', 
 
 # %% ../../nbs/frontends/modelpage.ipynb #56f15937
 import html
+import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ from ..core import ledger
 from ..core.errors import UserError
 from ..core.refs import ModelVersion, find_model
 from ..core.settings import environment
-from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, fmt, to_html
+from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, to_html
 from ..core.workspace import Workspace, workspace
 from .acting import LONGEST, Deed, Outcome, deeds, perform, roles_of
 from .explore import kept
 from .identity import Visit, visit
 from .judged import Judged, answer, treated
-from .pages import LAYOUT, box, elsewhere, menu
+from .pages import LAYOUT, ago, box, elsewhere, menu
 from .seats import Seat, cost_of, gate_blocks, headline, seat_of
 from ..release.aliases import aliases, history, holder
 from ..release.versions import find_versions
@@ -223,11 +224,7 @@ class ModelPage(Result):
                 f"{holds} of {len(asked)}",
                 "plain" if not asked else "good" if holds == len(asked) else "bad",
             ),
-            (
-                "oldest evidence",
-                fmt(self.at - oldest) if oldest else "none",
-                "bad" if stale else "plain" if oldest else "warn",
-            ),
+            ("oldest evidence", ago(oldest) if oldest else "none", "bad" if stale else "plain" if oldest else "warn"),
             ("fairness", words[outcome], kinds.get(outcome, "plain")),
         ]
 
@@ -245,7 +242,8 @@ class ModelPage(Result):
         out: list[Block] = [title, Text(self.who(), "dim"), Facts({name: value for name, value, _ in self.figures()})]
         out += self.outcome.blocks() if self.outcome else []
         for seat in self.seats:
-            out += [*headline(seat)[1:], Facts(cost_of(seat)), *gate_blocks(seat)]
+            held = headline(seat)[1:] if seat.alias in self.version.aliases else []
+            out += [Heading(seat.alias, 3), *held, Facts(cost_of(seat)), *gate_blocks(seat)[1:]]
         out += [*answer(self.judged), *treated(self.judged)] if self.judged else []
         for what, blocks, _ in self.proofs:
             out += [Heading(what, 3), *blocks]
@@ -553,9 +551,15 @@ def modelpage(start: str | Path | None = None, model: str = "") -> ModelPage:
     model
         The version to show. Default: what ``?model=`` in the page's address says.
     """
-    who: Visit = visit()
+    who: Visit = visit(lambda: _rehearse(start))
     try:
         ws = workspace(start)
     except UserError:
         return ModelPage(str(start or Path.cwd()), "no workspace here: run aiplat init", stranger=True)
     return read(ws, model or who.query.get("model", ""), stranger=who.stranger)
+
+
+def _rehearse(start: str | Path | None) -> None:
+    """Everything that a visit will need is imported and opened once."""
+    importlib.import_module("aiplat.frontends.widgets.live")
+    parts(read(workspace(start)))

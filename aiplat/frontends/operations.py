@@ -6,6 +6,7 @@
 __all__ = ['PAGE', 'CLASSES', 'Operations', 'live', 'operations']
 
 # %% ../../nbs/frontends/operations.ipynb #efd6c026
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -227,7 +228,7 @@ def live(page: Operations) -> Any:
     from aiplat.frontends.widgets.live import Live
 
     first = [page]
-    return Live(lambda: (first.pop() if first else operations(page.root)).parts(), name=CLASSES)
+    return Live(lambda: (first.pop() if first else _read(page.root)).parts(), name=CLASSES)
 
 
 def operations(start: str | Path | None = None) -> Operations:
@@ -238,7 +239,18 @@ def operations(start: str | Path | None = None) -> Operations:
     start
         A folder of the workspace; the working directory, or ``AIPLAT_HOME``, when left out.
     """
-    visit()
+    visit(lambda: _rehearse(start))
+    return _read(start)
+
+
+def _rehearse(start: str | Path | None) -> None:
+    """Everything that a visit will need is imported and opened once."""
+    importlib.import_module("aiplat.frontends.widgets.live")
+    _read(start).parts()
+
+
+def _read(start: str | Path | None) -> Operations:
+    """What there is to see, for whoever is acting."""
     try:
         ws = workspace(start)
     except UserError:

@@ -176,7 +176,12 @@ def portfolio(start: str | Path | None = None) -> Portfolio:
     Portfolio
         The page.
     """
-    visit()
+    visit(lambda: page(_read(start)))
+    return _read(start)
+
+
+def _read(start: str | Path | None) -> Portfolio:
+    """What there is to see, for whoever is acting."""
     try:
         ws = workspace(start)
     except UserError:
