@@ -68,11 +68,9 @@ class Exploration(Result):
     def widget(self) -> Any:
         """The live form; what is chosen in it can be read, such as ``found.widget.threshold``."""
         if "widget" not in self._live:
-            from aiplat.frontends.widgets.explorer import Explorer, explorable
+            from aiplat.frontends.widgets.explorer import Explorer
 
-            data = explorable(self.audit, self.operating)
-            view = "thresholds" if self.operating is not None else "gaps"
-            self._live["widget"] = Explorer(data=data, view=view, still=uuid.uuid4().hex)
+            self._live["widget"] = Explorer(self.audit, self.operating, still=uuid.uuid4().hex)
         return self._live["widget"]
 
     def blocks(self) -> list[Block]:

@@ -1,7 +1,6 @@
 // The explorer: what each decision threshold does to each group, and how far the groups are apart.
-// Plain DOM and SVG, no library and no network. Every text is set as text, so that no name of a group is ever read as markup.
+// It stands behind `kit.js` and `figures.js`.
 
-const SVG = "http://www.w3.org/2000/svg";
 const RATES = {
   selection_rate: "selected",
   true_positive_rate: "true-positive rate",
@@ -11,23 +10,7 @@ const RATES = {
 const WORDS = { pass: "✓ pass", fail: "✗ fail", insufficient: "? insufficient", undefined: "– undefined" };
 const SORTS = { gap: "largest gap first", size: "largest group first", name: "by name" };
 
-function fill(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return node;
-}
-const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
-
-const known = (value) => typeof value === "number" && Number.isFinite(value);
-const figure = (value) => (!known(value) ? "–" : Math.abs(value) < 100 ? value.toFixed(3) : Math.round(value).toLocaleString("en"));
-const percent = (value) => (known(value) ? `${(100 * value).toFixed(1)} %` : "–");
-const whole = (value) => Math.round(value).toLocaleString("en");
 const share = (above, below) => (below ? above / below : null);
-const words = (name) => name.replaceAll("_", " ");
 
 /** The rates of a group at a threshold; null for a share of nothing. */
 export function rates(curve, place) {
@@ -58,34 +41,6 @@ export function totals(curves, places, minimum) {
     accuracy: share(right, rows),
     selected: share(chosen, rows),
   };
-}
-
-/** A mark that tells groups apart without colour. */
-function mark(shape, x, y, size, look) {
-  const points = {
-    square: [[-1, -1], [1, -1], [1, 1], [-1, 1]],
-    triangle: [[0, -1.2], [1.15, 0.9], [-1.15, 0.9]],
-    diamond: [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]],
-    cross: [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]],
-  }[shape];
-  const inner = points
-    ? s("polygon", { points: points.map(([a, b]) => `${a * size},${b * size}`).join(" "), ...look })
-    : s("circle", { r: size, ...look });
-  return s("g", { transform: `translate(${x} ${y})` }, inner);
-}
-
-function ticks(low, high, count = 5) {
-  const rough = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((nice) => nice * power).find((each) => each >= rough * (1 - 1e-9));
-  const out = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9; i++) out.push(Number((i * step).toPrecision(10)));
-  return out;
-}
-
-function choice(label, options, value, change) {
-  const select = h("select", { onchange: (event) => change(event.target.value) });
-  for (const [key, text] of Object.entries(options)) select.append(h("option", { value: key, selected: key === value }, text));
-  return h("label", { class: "choice" }, h("span", {}, label), select);
 }
 
 /** The first view: lines over the threshold, sliders, criteria and the table of rates. */
@@ -222,8 +177,8 @@ function thresholds(state, data, save) {
   const left = kept.left_out[state.by];
   const out = [
     h("div", { class: "bar" },
-      choice("groups by", Object.fromEntries(Object.keys(kept.groupings).map((by) => [by, by])), state.by, (by) => { state.by = by; state.places = {}; save(); state.draw("by"); }),
-      choice("picture", RATES, state.rate, (rate) => { state.rate = rate; state.draw("rate"); }), modes, used),
+      choice("groups by", Object.keys(kept.groupings).map((by) => [by, by]), state.by, (by) => { state.by = by; state.places = {}; save(); state.draw("groups by"); }),
+      choice("picture", Object.entries(RATES), state.rate, (rate) => { state.rate = rate; state.draw("picture"); }), modes, used),
     figures,
     h("div", { class: "two" }, h("div", { class: "drawing" }, chart,
       state.mode === "one" ? h("label", { class: "slide" }, h("span", {}, "threshold"), slider, value) : h("div", { class: "sliders" }, ...rows.map((each) => each.own))), table),
@@ -237,7 +192,10 @@ function thresholds(state, data, save) {
 
 /** The second view: every group against the reference, or its rates, row by row. */
 function gaps(state, data, save) {
-  const measures = data.criteria, found = measures[state.criterion].groupings[state.gapsBy] ?? Object.values(measures[state.criterion].groupings)[0];
+  const measures = data.criteria, told = measures[state.criterion].groupings[state.gapsBy] ?? Object.values(measures[state.criterion].groupings)[0];
+  const wanted = state.references[state.gapsBy] ?? "", moved = wanted ? state.rebased[state.gapsBy] : null;
+  const fits = moved?.reference === wanted && moved.criteria?.[state.criterion];
+  const found = measures[state.criterion].nothing !== null && fits ? fits : told;
   const ratio = measures[state.criterion].ratio, nothing = measures[state.criterion].nothing, bound = found.bound;
   const sides = known(bound) ? (ratio ? [bound, bound > 0 ? 1 / bound : null] : [-bound, bound]) : [];
   const rows = [...found.rows];
@@ -283,53 +241,57 @@ function gaps(state, data, save) {
     svg.append(spot);
     return svg;
   };
-  const step = (event, i) => {
-    const to = { ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: rows.length - 1 }[event.key];
-    if (to === undefined || !items[to]) return;
-    event.preventDefault();
-    items[to].focus();
-  };
   const items = rows.map((row, i) => {
     const interval = known(row.low) && known(row.high) ? ` (${figure(row.low)} to ${figure(row.high)})` : "";
     return h("li", { class: `gap ${row.word || (row.compared === false ? "small" : "")}`, tabindex: i ? -1 : 0, "aria-label": tell(row),
         onfocus: () => { items.forEach((each, k) => each.setAttribute("tabindex", k === i ? 0 : -1)); detail.textContent = tell(row); },
-        onpointerenter: () => { detail.textContent = tell(row); }, onkeydown: (event) => step(event, i) },
+        onpointerenter: () => { detail.textContent = tell(row); }, onkeydown: (event) => walk(event, items, i) },
       h("span", { class: "name", title: row.group }, row.group, h("small", {}, [row.several ? words(row.rate) : "", `n ${whole(row.n)}`].filter(Boolean).join(" · "))), plot(row),
       h("span", { class: "num" }, known(row.value) ? h("b", {}, figure(row.value)) : row.undefined || "undefined", interval ? h("small", {}, interval) : ""),
       h("span", { class: "word" }, WORDS[row.word] ?? (row.compared === false ? "not compared" : "")));
   });
   const axis = plot(null);
   axis.replaceChildren(...ticks(low, high).map((tick) => s("text", { x: at(tick), y: 12, "text-anchor": "middle", class: "dim" }, String(tick))));
-  const groupings = Object.fromEntries(Object.keys(measures[state.criterion].groupings).map((by) => [by, by]));
+  const groupings = Object.keys(measures[state.criterion].groupings).map((by) => [by, by]);
+  const against = [...new Set(rows.map((row) => row.reference))].filter(Boolean), audited = [...new Set(told.rows.map((row) => row.reference))].filter(Boolean);
+  const groups = measures[state.criterion].nothing === null ? [] : state.groups[state.gapsBy] ?? [];
+  const reference = groups.length > 1 ? choice("reference", [["", `as audited: ${audited.join(", ") || "the largest"}`], ...groups.map(([group, n]) => [group, `${group} (n ${whole(n)})`])], wanted, (group) => {
+    state.references = { ...state.references, [state.gapsBy]: group };
+    state.refer();
+    state.draw("reference");
+  }) : null;
+  const asking = wanted && !fits && measures[state.criterion].nothing !== null
+    ? h("p", { class: "hint warn", role: "status" }, moved?.reference === wanted ? moved.trouble || "this criterion has no comparison with that group" : state.silent ? "No kernel answers: comparisons with another reference need one. Shown is what was audited." : "The kernel compares with that group …") : null;
   const verdict = found.word ? h("p", { class: `verdict ${found.word}` }, h("b", {}, WORDS[found.word].toUpperCase()), ` ${found.why}`) : null;
-  const wants = measures[state.criterion].wants, against = [...new Set(rows.map((row) => row.reference))].filter(Boolean);
+  const wants = measures[state.criterion].wants;
   return {
     nodes: [
       h("div", { class: "bar" },
-        choice("criterion", Object.fromEntries(Object.entries(measures).map(([name, each]) => [name, each.label])), state.criterion, (name) => { state.criterion = name; save(); state.draw("criterion"); }),
-        choice("groups by", groupings, state.gapsBy, (by) => { state.gapsBy = by; save(); state.draw("gapsBy"); }),
-        choice("order", SORTS, state.sort, (sort) => { state.sort = sort; state.draw("sort"); })),
-      wants ? h("p", { class: "hint wants" }, `${wants} ${against.length ? `Drawn is each group against ${against.join(" and ")}.` : ""}`) : null, verdict,
+        choice("criterion", Object.entries(measures).map(([name, each]) => [name, each.label]), state.criterion, (name) => { state.criterion = name; save(); state.draw("criterion"); }),
+        choice("groups by", groupings, state.gapsBy, (by) => { state.gapsBy = by; save(); state.draw("groups by"); }),
+        reference, choice("order", Object.entries(SORTS), state.sort, (sort) => { state.sort = sort; state.draw("order"); })),
+      wants ? h("p", { class: "hint wants" }, `${wants} ${against.length ? `Drawn is each group against ${against.join(" and ")}.` : ""}`) : null, asking, verdict,
       rows.length ? h("ul", { class: "forest", "aria-label": `${measures[state.criterion].label} by ${state.gapsBy}` }, ...items,
         h("li", { class: "gap axis", "aria-hidden": "true" }, h("span", { class: "name" }), axis, h("span", {}), h("span", {}))) : h("p", { class: "hint" }, found.undefined || "nothing was compared"),
       sides.length ? h("p", { class: "hint" }, `Dashed: the bound of ${bound}${ratio ? `, and one over it` : ", in both directions"}. Hatched: what fails.`) : null, detail],
-    update: () => {},
+    update: () => state.tell(`${measures[state.criterion].label} by ${state.gapsBy}${against.length ? ` against ${against.join(" and ")}` : ""}: ${found.word ? `${WORDS[found.word].slice(2)}, ` : ""}${rows.length} rows, ${SORTS[state.sort]}`),
   };
+}
+
+/** What was audited, and what came out: above the pictures, and only where nothing else has said it. */
+function head(told) {
+  if (!told) return null;
+  return h("header", {}, h("h2", {}, told.title), ...told.lines.map(([kind, text]) => h("p", { class: kind }, text)),
+    h("details", {}, h("summary", {}, "what was audited"), h("dl", {}, ...told.facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
 }
 
 export default {
   render({ model, el }) {
-    const root = h("div", { class: "aiplat-explorer" });
-    root.addEventListener("keydown", (event) => {  // arrows and letters are ours here; JupyterLab would move cells with them
-      if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key !== "Escape" && event.key !== "Tab") event.stopPropagation();
-    });
+    const root = home(model, "explorer"), body = h("div", {});
+    root.classList.add("aiplat-explorer");
+    root.append(body);
     el.append(root);
-    const state = { id: Math.random().toString(36).slice(2) };
-
-    // The still pictures that a saved notebook shows stand before this output: hidden while the live ones are here.
-    const still = [...document.querySelectorAll(`[data-aiplat-still="${CSS.escape(model.get("still") || "-")}"]`)];
-    const places = still.map((node) => node.closest(".jp-OutputArea-child, .output_area, .jupyter-widgets-output-area > *") ?? node);
-    places.forEach((node) => (node.style.display = "none"));
+    const state = { id: Math.random().toString(36).slice(2), sort: "gap", rate: "selection_rate", tell: announcer(root) };
 
     function start() {
       const data = model.get("data"), kept = data.operating, names = Object.keys(data.criteria ?? {});
@@ -337,8 +299,9 @@ export default {
       const place = (value) => kept.thresholds.reduce((best, each, i) => (Math.abs(each - value) < Math.abs(kept.thresholds[best] - value) ? i : best), 0);
       Object.assign(state, {
         view: kept ? model.get("view") : "gaps", by: groupings.includes(model.get("grouping")) ? model.get("grouping") : groupings[0],
-        rate: "selection_rate", mode: "one", places: {}, place: kept ? place(known(model.get("threshold")) ? model.get("threshold") : kept.used ?? 0.5) : 0,
-        criterion: names.includes(model.get("criterion")) ? model.get("criterion") : names[0], sort: "gap",
+        mode: "one", places: {}, place: kept ? place(known(model.get("threshold")) ? model.get("threshold") : kept.used ?? 0.5) : 0,
+        criterion: names.includes(model.get("criterion")) ? model.get("criterion") : names[0],
+        groups: model.get("groups") ?? {}, references: model.get("references") ?? {}, rebased: model.get("rebased") ?? {}, silent: false,
       });
       state.gapsBy = names.length ? (state.by in data.criteria[state.criterion].groupings ? state.by : Object.keys(data.criteria[state.criterion].groupings)[0]) : null;
       if (!names.length) state.view = "thresholds";
@@ -354,11 +317,18 @@ export default {
       }
       model.save_changes();
     }
+    state.refer = () => {  // comparisons with another reference are made by the kernel, which knows how sure each rate is
+      state.silent = false;
+      clearTimeout(state.waiting);
+      state.waiting = setTimeout(() => { state.silent = true; state.draw(); }, 15000);
+      model.set("references", state.references);
+      model.save_changes();
+    };
     state.draw = (focus) => {
       const data = model.get("data");
       state.width = root.clientWidth || 800;
       if (!data.operating && !Object.keys(data.criteria ?? {}).length) {
-        root.replaceChildren(h("p", { class: "hint" }, data.nothing || "there is nothing to explore yet"));
+        body.replaceChildren(h("p", { class: "hint" }, data.nothing || "there is nothing to explore yet"));
         return;
       }
       const views = [["thresholds", "Thresholds", Boolean(data.operating)], ["gaps", "Gaps between groups", Object.keys(data.criteria ?? {}).length > 0]].filter((each) => each[2]);
@@ -371,12 +341,12 @@ export default {
           state.draw(`tab:${state.view}`);
         } }, label));
       const shown = (state.view === "gaps" ? gaps : thresholds)(state, data, save);
-      const panel = h("div", { role: "tabpanel", id: `${state.id}-panel`, "aria-labelledby": `${state.id}-${state.view}` }, ...shown.nodes.filter(Boolean));
-      root.replaceChildren(h("div", { role: "tablist", class: "tabs", "aria-label": "views" }, ...tabs), data.nothing ? h("p", { class: "hint" }, data.nothing) : "", panel);
+      const panel = h("div", views.length < 2 ? {} : { role: "tabpanel", id: `${state.id}-panel`, "aria-labelledby": `${state.id}-${state.view}` }, ...shown.nodes.filter(Boolean));
+      redraw(body, head(data.head), views.length < 2 ? "" : h("div", { role: "tablist", class: "tabs", "aria-label": "views" }, ...tabs), data.nothing ? h("p", { class: "hint" }, data.nothing) : "", panel);
       shown.update();
       if (focus?.startsWith("tab:")) root.querySelector('[role="tab"][aria-selected="true"]').focus();
       else if (focus?.startsWith("mode:")) root.querySelector(".modes input:checked").focus();
-      else if (focus) [...root.querySelectorAll("select")][{ by: 0, rate: 1, criterion: 0, gapsBy: 1, sort: 2 }[focus]]?.focus();
+      else if (focus) root.querySelector(`select[data-key="${focus}"]`)?.focus();
     };
     const again = () => { start(); state.draw(); };
     again();
@@ -384,11 +354,15 @@ export default {
       if (root.clientWidth && root.clientWidth < 480 !== state.width < 480) state.draw();
     });
     resized.observe(root);
+    const answered = () => { clearTimeout(state.waiting); state.references = model.get("references"); state.rebased = model.get("rebased"); state.draw(); };
     model.on("change:data", again);
+    model.on("change:rebased", answered);
     return () => {
       model.off("change:data", again);
+      model.off("change:rebased", answered);
+      clearTimeout(state.waiting);
       resized.disconnect();
-      places.forEach((node) => (node.style.display = ""));
+      root.left();
     };
   },
 };
