@@ -14,9 +14,8 @@ from ..core.errors import UsageError, UserError
 from ..core.refs import find_model, find_run
 from ..core.show import Block, Facts, Result, Text
 from ..core.workspace import workspace
-from .approvals import refusals
+from .approvals import entitled, refusals, speaking_role
 from .decision import Case, command
-from .promotion import entitled, speaking_role
 from .rules import read_gate
 
 # %% ../../nbs/release/refusing.ipynb #9ffe55f8

@@ -22,7 +22,7 @@ from .promotion import approve as approve
 from .promotion import gate as gate
 from .promotion import promote as promote
 from .promotion import rollback as rollback
-from .refusing import refuse as refuse
+from .promotion import refuse as refuse
 from .versions import find_versions
 from .versions import register as register
 
