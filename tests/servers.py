@@ -130,8 +130,23 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def two_nodes() -> Iterator[tuple[str, str]]:
-    """A cluster as people start it by hand, of two nodes with a CPU each; yields its address and its client server."""
+def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
+    """A cluster as people start it by hand, of two nodes with a CPU each; yields its address and its client server.
+
+    The second node does not see the folder ``hidden``: it might as well be another machine. (Where only an administrator may
+    hide a folder, and nobody is one, it sees it.)
+    """
+    alone = [
+        "unshare",
+        "--mount",
+        "--uts",
+        "bash",
+        "-c",
+        f'hostname elsewhere && mount -t tmpfs none "{hidden}" && exec "$@"',
+        "node",
+    ]
+    if hidden is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
+        alone = []
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # the path of a socket must be short
     ray, port, client = str(Path(sys.executable).parent / "ray"), free_port(), free_port()
     first = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
@@ -146,7 +161,14 @@ def two_nodes() -> Iterator[tuple[str, str]]:
     try:
         for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
             log = folder / f"log{number}"
-            command = [ray, "start", *role, *common, f"--dashboard-agent-listen-port={free_port()}"]
+            command = [
+                *(alone if number else []),
+                ray,
+                "start",
+                *role,
+                *common,
+                f"--dashboard-agent-listen-port={free_port()}",
+            ]
             with log.open("w") as out:
                 node = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
             processes.append(node)

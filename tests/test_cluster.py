@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import os
@@ -22,7 +21,10 @@ import pytest
 
 from aiplat.core import stack, workspace
 from aiplat.core.workspace import Workspace
+from aiplat.operations.pipelines.tables import read_run, read_steps
+from tests.conftest import run_cli
 from tests.servers import two_nodes
+from tests.test_engine import notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -254,7 +256,15 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     assert "settings.ini, line " in what and "ray = locla is not an address" in what
 
 
-def test_two_nodes(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
+    """A cluster of two nodes: its address, its client server's, and a folder that the second does not see."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    with two_nodes(hidden) as (address, client):
+        yield address, client, hidden
+
+
+def test_two_nodes(tmp_path: Path, nodes: tuple[str, str, Path]) -> None:
     ws = workspace.create(tmp_path / "home")
     code = """
 import time, numpy
@@ -277,14 +287,42 @@ ray.__version__ = '2.1.0'
 try: cluster.connect(ws)
 except Exception as error: print(error)
 """
-    with contextlib.ExitStack() as still:
-        address, client = still.enter_context(two_nodes())
-        for how in (address, client):
-            first, second, *rest = quiet(drive(ws, code, ray=how)).splitlines()
-            assert (first, second) == ("{45} 2 2 False", "1")
-            assert rest[0] == "nothing was running that this workspace had started"
-            assert rest[1] == f"the Ray cluster at {how} was not started here and is left alone"
-        told = quiet(drive(ws, mismatch, ray=address))
-        assert "other versions" in told and len(told.splitlines()) == 2
-        told = quiet(drive(ws, mismatch.replace("ray.__version__ = '2.1.0'", ""), ray=client.removeprefix("ray://")))
-        assert "not its GCS" in told
+    address, client, _ = nodes
+    for how in (address, client):
+        first, second, *rest = quiet(drive(ws, code, ray=how)).splitlines()
+        assert (first, second) == ("{45} 2 2 False", "1")
+        assert rest[0] == "nothing was running that this workspace had started"
+        assert rest[1] == f"the Ray cluster at {how} was not started here and is left alone"
+    told = quiet(drive(ws, mismatch, ray=address))
+    assert "other versions" in told and len(told.splitlines()) == 2
+    told = quiet(drive(ws, mismatch.replace("ray.__version__ = '2.1.0'", ""), ray=client.removeprefix("ray://")))
+    assert "not its GCS" in told
+
+
+@pytest.mark.timeout(600)
+def test_pipelines_on_two_nodes(nodes: tuple[str, str, Path]) -> None:
+    """By address and by Ray's client: the files of a step travel to the node that does not see them, its copy comes back."""
+    home, seen = nodes[2] / "home", set()
+    ws = workspace.create(home, user="ana")
+    (home / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+    body = "import aiplat, helper, os, socket, pathlib\naiplat.output('value', helper.double(n))\nimport time; time.sleep(2)\nopen('here.txt', 'w').write('x')\nprint(pathlib.Path.cwd())"
+    notebook(ws, "step", "n: int = 1", body)
+    for how in nodes[:2]:
+        told = run_cli(
+            *("pipeline", "run", "step.ipynb", "--matrix", "n=1..3", "--matrix", "seed=1", "--json"),
+            cwd=home, env={"AIPLAT_RAY": how}, check=False, timeout=300,
+        )  # fmt: skip
+        assert told.returncode == 1 and "no parameter 'seed'" in json.loads(told.stdout)["error"]["what"]
+        assert "result" not in json.loads(told.stdout), "nothing has started"
+        told = run_cli(
+            *("pipeline", "run", "step.ipynb", "--matrix", "n=1..3", "--json"),
+            cwd=home, env={"AIPLAT_RAY": how}, timeout=300,
+        )  # fmt: skip
+        assert json.loads(told.stdout), told.stdout
+        steps = read_steps(ws, read_run(ws, "last").id)
+        assert [(step.state, step.outputs["value"]) for step in steps] == [("done", 2), ("done", 4), ("done", 6)]
+        assert all(step.copy and (ws.root / step.copy).exists() for step in steps)
+        for step in steps:
+            text = (ws.root / step.copy).read_text()
+            seen.add(str(home) in text)
+    assert seen == {True, False} or os.geteuid() != 0, "both nodes have worked, one of them in a folder of its own"

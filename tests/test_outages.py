@@ -1,9 +1,8 @@
-"""What a pipeline run does while something under it is away for a while: the database, the tracking server, the disk, a machine."""
+"""What a pipeline run does while something under it is away for a while: the database, the tracking server, the disk."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from aiplat.core import ledger, workspace
 from aiplat.core.workspace import Workspace
 from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
 from tests.conftest import run_cli
-from tests.servers import free_port, mlflow_server, postgres, postgres_programs, two_nodes
+from tests.servers import free_port, mlflow_server, postgres, postgres_programs
 from tests.test_engine import notebook, plan, started, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -142,28 +141,3 @@ def test_the_disk_is_full_in_the_middle_of_a_run(disk: Path, ray_address: str, m
     assert run.state == "done", (again, run)
     assert {step.key: step.outputs["value"] for step in read_steps(ws, run.id)} == {"a": 1, "b": 3, "c": 6}
     assert ledger.breaks(ws) == [] and ledger.unfinished(ws) == []
-
-
-def test_on_a_cluster_whose_machines_do_not_see_the_workspace(tmp_path: Path) -> None:
-    """Two nodes, and Ray's client: every step's files travel, its copy comes back, by either address."""
-    home = tmp_path / "home"
-    ws = workspace.create(home, user="ana")
-    (home / "helper.py").write_text("def double(x):\n    return 2 * x\n")
-    body = "import aiplat, helper, os, socket, pathlib\naiplat.output('value', helper.double(n))\nprint(pathlib.Path.cwd())"
-    notebook(ws, "step", "n: int = 1", body)
-    with two_nodes() as (address, client):
-        for how in (address, client):
-            told = run_cli(
-                *("pipeline", "run", "step.ipynb", "--matrix", "n=1..3", "--matrix", "seed=1", "--json"),
-                cwd=home, env={"AIPLAT_RAY": how}, check=False, timeout=300,
-            )  # fmt: skip
-            assert told.returncode == 1 and "no parameter 'seed'" in json.loads(told.stdout)["error"]["what"]
-            assert "result" not in json.loads(told.stdout), "nothing has started"
-            told = run_cli(
-                *("pipeline", "run", "step.ipynb", "--matrix", "n=1..3", "--json"),
-                cwd=home, env={"AIPLAT_RAY": how}, timeout=300,
-            )  # fmt: skip
-            assert json.loads(told.stdout), told.stdout
-            steps = read_steps(ws, read_run(ws, "last").id)
-            assert [(step.state, step.outputs["value"]) for step in steps] == [("done", 2), ("done", 4), ("done", 6)]
-            assert all(step.copy and (ws.root / step.copy).exists() for step in steps)
