@@ -27,11 +27,7 @@ export function copyOf(path: string): { run: string; step: string } | null {
 }
 
 /** The copy as it is on disk now. */
-export async function fetchCopy(
-  aiplat: IAiplat,
-  run: string,
-  step: string
-): Promise<{ content: INotebookContent; modified: string }> {
+export async function fetchCopy(aiplat: IAiplat, run: string, step: string): Promise<INotebookContent> {
   const { api } = aiplat;
   const route = `pipelines/runs/${encodeURIComponent(run)}/copies/${encodeURIComponent(step)}`;
   let answer: Response;
@@ -45,8 +41,7 @@ export async function fetchCopy(
     const told = body as { title?: string; todo?: string };
     throw new Problem(answer.status, told.title ?? 'There is no executed copy yet.', told.todo ?? '');
   }
-  const modified = new Date(answer.headers.get('Last-Modified') ?? Date.now()).toISOString();
-  return { content: body as INotebookContent, modified };
+  return body as INotebookContent;
 }
 
 /** The drive. It holds one kind of file, `RUN/STEP/NAME.ipynb`, and nothing in it can be changed. */
@@ -79,7 +74,8 @@ export class CopyDrive implements Contents.IDrive {
     if (!named) {
       return { ...model, type: 'directory', format: 'json', content: [] };
     }
-    const { content, modified } = await fetchCopy(this._aiplat, named.run, named.step);
+    const content = await fetchCopy(this._aiplat, named.run, named.step);
+    const modified = new Date().toISOString(); // nobody saves here: it is compared with nothing
     const times = { created: modified, last_modified: modified };
     return options.content === false
       ? { ...model, ...times, type: 'notebook', format: null, content: null }

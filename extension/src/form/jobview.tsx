@@ -54,47 +54,57 @@ function useJob(aiplat: IAiplat, id: string) {
   const [html, setHtml] = useState<string | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const { api, events } = aiplat;
+  const asking = useRef({ busy: false, again: false });
+  /** One question at a time; wishes that come meanwhile become one more. */
   const ask = useCallback(async () => {
+    const turn = asking.current;
+    turn.again = true;
+    if (turn.busy) {
+      return;
+    }
+    turn.busy = true;
     try {
-      const found = await api.job(id);
-      setJob(found);
-      setProblem(null);
-      if (found.state !== 'running') {
-        setHtml(found.view === null ? '' : (await api.view('job', id)).html);
+      while (turn.again) {
+        turn.again = false;
+        const found = await api.job(id);
+        if (found.state !== 'running') {
+          setHtml(found.view ? (await api.view('job', id)).html : '');
+        }
+        setJob(found);
+        setProblem(null);
       }
     } catch (caught) {
       setProblem(asProblem(caught));
+    } finally {
+      turn.busy = false;
     }
   }, [api, id]);
+  const pipeline = job === null || /^(pipeline|backfill)/.test(job.verb);
   const over = job !== null && job.state !== 'running' && html !== null;
   useEffect(() => {
     if (over) {
       return; // a job that has ended never changes again
     }
-    const follow = (_: Events, told: IJob) => {
-      if (told.id !== id) {
-        return;
-      }
-      if (told.state === 'running' && told.lines?.length > 1) {
-        setJob(told);
-      } else {
-        void ask(); // it has ended, or only the short form was told
-      }
-    };
+    const follow = (_: Events, told: IJob) => void (told.id === id && ask()); // the event itself is the short form
+    const driven = () => void ask(); // it may be the one that this job drives: then the job names it
     const again = (_: Events, topic: string) => void (topic === 'jobs' && ask());
     const state = () => void (events.state === 'open' ? ask() : events.state === 'away' && setProblem(events.problem));
     events.job.connect(follow);
+    if (pipeline) {
+      events.pipelineRun.connect(driven);
+    }
     events.changed.connect(again);
     events.stateChanged.connect(state);
     const listening = events.listen();
     void ask();
     return () => {
       events.job.disconnect(follow);
+      events.pipelineRun.disconnect(driven);
       events.changed.disconnect(again);
       events.stateChanged.disconnect(state);
       listening.dispose();
     };
-  }, [over, id, ask, events]);
+  }, [over, pipeline, id, ask, events]);
   return { job, html, problem, setProblem };
 }
 

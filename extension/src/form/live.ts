@@ -128,7 +128,7 @@ export class Live implements IDisposable {
     try {
       this._run = await this._aiplat.api.pipelineRun(run);
       // after the state: a copy that is asked for after the end is the last one
-      const { content } = await fetchCopy(this._aiplat, run, step);
+      const content = await fetchCopy(this._aiplat, run, step);
       if (this._isDisposed) {
         return;
       }

@@ -50,8 +50,10 @@ export async function verbSource(
 }
 
 /** The field for a parameter of a notebook. What is written is read by the engine, by the parameter's own type. */
-function parameterField(parameter: IParameter, needed: boolean): IField {
-  const field = fieldOf(parameter.name, { ...parameter.schema, description: parameter.help }, needed);
+function parameterField(parameter: IParameter & { required?: boolean }): IField {
+  const needed = parameter.required ?? parameter.default === null;
+  const property = { ...parameter.schema, description: parameter.help, default: parameter.default };
+  const field = fieldOf(parameter.name, property, needed);
   return {
     ...field,
     title: parameter.name,
@@ -67,17 +69,17 @@ function parameterField(parameter: IParameter, needed: boolean): IField {
 /** The form of a notebook: its parameters, typed. */
 export async function notebookSource(aiplat: IAiplat, path: string): Promise<FormSource> {
   const about = await aiplat.api.notebook(path);
-  const fields = about.parameters.map(each => parameterField(each, each.default === null));
+  const fields = about.parameters.map(parameterField);
   const asked = (values: JSONObject): JSONObject => ({
     pipeline: about.path,
     p: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]))
   });
   const name = path.split('/').pop() ?? path;
-  const none = `${name} has no cell tagged 'parameters': it runs as it is. Tag a cell with assignments to ask for values here.`;
+  const none = `Runs ${name} from top to bottom in a kernel of its own. Its 'parameters' cell asks for nothing: assignments in that cell become fields here. The executed copy opens beside it.`;
   const some = `Runs ${name} from top to bottom in a kernel of its own, with these values in place of those in its 'parameters' cell. The notebook stays as it is; the executed copy opens beside it.`;
   return {
     title: `Run ${name} as a pipeline`,
-    about: [fields.length > 0 ? some : none],
+    about: about.problem ? [] : [fields.length > 0 ? some : none],
     fields,
     heading: 'Parameters',
     action: 'Run as pipeline',
