@@ -131,7 +131,8 @@ def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> s
         intent = recording.intend(ws, about, _body(parts, token), parts.tell)
         driver = Driver(parts, signals, watch)
         try:
-            lineage.tell(ws, parts.run, [], "START")
+            if trouble := lineage.tell(ws, parts.run, [], "START"):
+                parts.tell(trouble)
             driver.loop()
         except BaseException as error:
             parts.place.close()  # kernels first
@@ -141,7 +142,9 @@ def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> s
         parts.place.close()
         run = close(driver, *driver.outcome())
         _conclude(parts, intent, run)
-    lineage.tell(ws, run, read_steps(ws, run.id), {DONE: "COMPLETE", FAILED: "FAIL"}.get(run.state, "ABORT"))
+    event = {DONE: "COMPLETE", FAILED: "FAIL"}.get(run.state, "ABORT")
+    if trouble := lineage.tell(ws, run, read_steps(ws, run.id), event):
+        parts.tell(trouble)
     alerts.deliver(ws, time.time())
     return run.state
 
