@@ -258,6 +258,10 @@ export interface IPipelines {
 
 export interface IRay {
   running: boolean;
+  /** `running`, `not running`, `died`, `unreachable`. */
+  state?: string;
+  /** Whether it is this machine's own, which `up` and `down` start and stop. */
+  local?: boolean;
   address?: string | null;
   cpus?: number | null;
   cpus_used?: number | null;
@@ -272,7 +276,18 @@ export interface ICluster {
   ray: IRay;
   ui?: string | null;
   scheduler?: JSONValue;
+  /** Where the dashboards are served, without the token. */
   dashboard?: string | null;
+  machine?: IMachine;
+}
+
+export interface IMachine {
+  cpus: number;
+  /** Processes that want a CPU, over the last minute; null where the system does not say. */
+  load: number | null;
+  /** Bytes. */
+  memory: number;
+  free: number;
 }
 
 export interface IParameter {
@@ -394,6 +409,7 @@ export class Api {
   private async _ask<T>(method: string, route: string, query: Query = {}, body?: JSONObject): Promise<T> {
     const init: RequestInit = { method, headers: { Accept: 'application/json' }, cache: 'no-store' };
     if (body !== undefined) {
+      init.headers = { ...init.headers, 'Content-Type': 'application/json' };
       init.body = JSON.stringify(body);
     }
     const answer = await reach(this.url(route, query), init, this.settings);

@@ -106,17 +106,22 @@ export class Cluster extends Section {
 
   private _enable(): void {
     const running = this._told?.ray.running ?? false;
-    this._up.enabled = !this._job && this._told !== null && !running;
-    this._down.enabled = !this._job && this._told !== null && (running || schedulerAlive(this._told));
+    const local = this._told?.ray.local !== false;
+    this._up.enabled = !this._job && this._told !== null && local && !running;
+    this._down.enabled = !this._job && this._told !== null && local && (running || schedulerAlive(this._told));
   }
 
   private _draw(told: ICluster): void {
     const { ray } = told;
     const rows: HTMLElement[] = [];
     const nodes = ray.nodes ? ` on ${count(ray.nodes, 'node')}` : '';
-    rows.push(
-      line(ray.running ? 'good' : 'off', ray.running ? `Ray runs${nodes}` : 'Ray does not run', ray.address ?? '')
-    );
+    const bad = ray.state === 'died' || ray.state === 'unreachable';
+    const state = ray.running
+      ? `Ray runs${nodes}`
+      : bad
+        ? `Ray ${ray.state === 'died' ? 'has died' : 'cannot be reached'}`
+        : 'Ray does not run';
+    rows.push(line(ray.running ? 'good' : bad ? 'bad' : 'off', state, ray.address ?? ''));
     if (ray.running) {
       if (ray.cpus) {
         rows.push(meter('CPU', ray.cpus_used ?? 0, ray.cpus, `${figure(ray.cpus_used ?? 0)} of ${figure(ray.cpus)}`));
@@ -125,7 +130,15 @@ export class Cluster extends Section {
         const used = ray.memory_used ?? 0;
         rows.push(meter('Memory', used, ray.memory, `${bytes(used)} of ${bytes(ray.memory)}`));
       }
-      rows.push(fact('Queue', ray.queued ? `${count(ray.queued, 'task')} waiting` : 'empty'));
+      if (typeof ray.queued === 'number') {
+        rows.push(fact('Queue', ray.queued ? `${count(ray.queued, 'task')} waiting` : 'empty'));
+      }
+    } else if (told.machine) {
+      const { cpus, load, memory, free } = told.machine;
+      if (load !== null) {
+        rows.push(meter('Load', load, cpus, `${figure(Math.round(10 * load) / 10)} on ${count(cpus, 'CPU')}`));
+      }
+      rows.push(meter('Memory', memory - free, memory, `${bytes(memory - free)} of ${bytes(memory)}`));
     }
     const alive = schedulerAlive(told);
     rows.push(line(alive ? 'good' : 'off', alive ? 'The scheduler runs' : 'The scheduler does not run', ''));

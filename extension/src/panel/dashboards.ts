@@ -63,12 +63,12 @@ class DashboardsView extends Widget {
     this._busy = true;
     try {
       const { dashboard } = await this._shared.api.cluster();
-      if (dashboard) {
-        this._show(dashboard);
-      } else {
-        this._say('Starting the server of the dashboards…');
+      if (!dashboard || dashboard !== this._served) {
+        this._links.replaceChildren();
+        this._say(dashboard ? 'Asking for the address…' : 'Starting the server of the dashboards…');
         const listening = this._shared.events.listen();
         try {
+          // a server that runs already is only named, with its token: the verb does not start a second one
           await this._end((await this._shared.api.start('dashboard', { background: true })).id);
         } finally {
           listening.dispose();
@@ -97,9 +97,9 @@ class DashboardsView extends Widget {
       });
       job = await this._shared.api.job(id);
     }
-    const { dashboard } = await this._shared.api.cluster();
-    if (job.state === 'done' && dashboard) {
-      this._show(dashboard);
+    const { address } = (job.result ?? {}) as { address?: unknown };
+    if (job.state === 'done' && typeof address === 'string') {
+      this._show(address);
     } else {
       this._say(
         [job.problem?.title ?? 'The dashboards are not served.', job.problem?.todo ?? ''].filter(Boolean).join(' '),
@@ -129,6 +129,7 @@ class DashboardsView extends Widget {
       item.append(link, words);
       return item;
     });
+    this._served = address.split('?')[0];
     this._links.replaceChildren(...items);
     this._say('');
   }
@@ -144,6 +145,7 @@ class DashboardsView extends Widget {
 
   private _news: HTMLElement;
   private _links: HTMLElement;
+  private _served = '';
   private _busy = false;
   private _wake: (job: IJob) => void = () => undefined;
 }

@@ -417,24 +417,61 @@ function fill(node: HTMLElement, row: IRow, note: string): void {
   for (const [key, value] of Object.entries(attributes)) {
     value === undefined ? node.removeAttribute(key) : node.setAttribute(key, value);
   }
+  // Only what is different is drawn anew: a spinner goes on turning, and what the mouse went down on is still there when it
+  // comes up (else there is no click).
+  PARTS.forEach(([about, draw], place) => {
+    const text = JSON.stringify(about(row, note));
+    const old = node.children[place] as HTMLElement | undefined;
+    if (!old || drawnAs.get(old) !== text) {
+      const made = draw(row, note);
+      drawnAs.set(made, text);
+      old ? old.replaceWith(made) : node.append(made);
+    }
+  });
+}
+
+const drawnAs = new WeakMap<HTMLElement, string>();
+
+type Part = [about: (row: IRow, note: string) => unknown, draw: (row: IRow, note: string) => HTMLElement];
+
+const PARTS: readonly Part[] = [
+  [row => row.open ?? null, drawTwisty],
+  [row => row.mark, row => drawMark(row.mark)],
+  [row => row.label, drawLabel],
+  [row => row.badges ?? [], drawBadges],
+  [(_, note) => note, (_, note) => span('aip-Row-note', short(note))],
+  [row => row.progress ?? null, drawBar]
+];
+
+function drawTwisty(row: IRow): HTMLElement {
   const twisty = span('aip-Row-twisty');
   if (row.open !== undefined) {
     (row.open ? caretDownIcon : caretRightIcon).element({ container: twisty });
   }
+  return twisty;
+}
+
+function drawLabel(row: IRow): HTMLElement {
   const label = span('aip-Row-label', short(row.label));
   label.dir = 'auto'; // right-to-left names keep to themselves
-  const labels = badges.map(badge => {
+  return label;
+}
+
+function drawBadges(row: IRow): HTMLElement {
+  const all = span('aip-Row-badges');
+  for (const badge of row.badges ?? []) {
     const each = span(`aip-Badge${badge.held ? ' aip-mod-held' : ''}`);
-    each.title = short(badge.title);
     each.append(drawMark(badge.mark), span('aip-Badge-text', short(badge.text)));
-    return each;
-  });
-  node.replaceChildren(twisty, drawMark(row.mark), label, ...labels, span('aip-Row-note', short(note)));
-  if (row.progress !== undefined) {
-    const bar = span('aip-Row-bar');
-    const done = span('aip-Row-done');
-    done.style.width = `${Math.round(100 * Math.max(0, Math.min(1, row.progress)))}%`;
-    bar.append(done);
-    node.append(bar);
+    all.append(each);
   }
+  return all;
+}
+
+function drawBar(row: IRow): HTMLElement {
+  const bar = span('aip-Row-bar');
+  bar.hidden = row.progress === undefined;
+  const done = span('aip-Row-done');
+  done.style.width = `${Math.round(100 * Math.max(0, Math.min(1, row.progress ?? 0)))}%`;
+  bar.append(done);
+  return bar;
 }

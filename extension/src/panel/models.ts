@@ -5,7 +5,7 @@ import { Section } from './section';
 import { ago, count, duration, fullTime, Mark } from './words';
 
 /** How many versions of an opened model are asked for at once. */
-const PAGE = 100;
+const PAGE = 200;
 
 export class Models extends Section {
   constructor(shared: IAiplat) {
@@ -21,16 +21,14 @@ export class Models extends Section {
     const { api } = this.shared;
     const models = await api.models();
     // of opened models as many versions as were there before, so that the list does not jump
-    const shown = models.map(async model => {
-      const before = this._models.find(each => each.name === model.name);
-      const seen = before?.versions.length ?? 0;
-      if (!this._opened.has(model.name) || seen <= model.versions.length || !model.next) {
-        return model;
+    for (const model of models.filter(each => this._opened.has(each.name))) {
+      const seen = this._models.find(each => each.name === model.name)?.versions.length ?? 0;
+      while (model.next && model.versions.length < seen) {
+        extend(model, (await api.models({ name: model.name, limit: PAGE, before: model.next }))[0]);
       }
-      return (await api.models({ name: model.name, limit: seen }))[0] ?? model;
-    });
-    this._models = await Promise.all(shown);
-    this._models.forEach(model => model.versions.sort((a, b) => b.version - a.version));
+    }
+    models.forEach(model => extend(model, undefined, model.next));
+    this._models = models;
     this._show();
   }
 
@@ -54,10 +52,7 @@ export class Models extends Section {
     this._loading = true;
     try {
       const [older] = await this.shared.api.models({ name: model.name, limit: PAGE, before: model.next });
-      const seen = new Set(model.versions.map(each => each.version));
-      model.versions.push(...(older?.versions ?? []).filter(each => !seen.has(each.version)));
-      model.versions.sort((a, b) => b.version - a.version); // old ones with an alias came with the first page
-      model.next = older?.next;
+      extend(model, older);
       this._show();
     } catch {
       this.refresh(); // which says what is wrong
@@ -90,6 +85,14 @@ export class Models extends Section {
   private _opened = new Set<string>();
   private _ends: [number, IModel][] = [];
   private _loading = false;
+}
+
+/** Add a page of older versions. Old ones that have an alias came with the first page already: newest first anew. */
+function extend(model: IModel, older?: IModel, next = older?.next): void {
+  const seen = new Set(model.versions.map(each => each.version));
+  model.versions.push(...(older?.versions ?? []).filter(each => !seen.has(each.version)));
+  model.versions.sort((a, b) => b.version - a.version);
+  model.next = next;
 }
 
 function modelRow(model: IModel, open: boolean): IRow {

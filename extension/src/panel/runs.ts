@@ -1,7 +1,7 @@
 // All runs, newest first. Pages come as they are scrolled into sight; after a change only what is in sight is asked again.
 import { addIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
-import { IAiplat, IRun, IRunPage } from '../api';
+import { asProblem, IAiplat, IRun, IRunPage } from '../api';
 import { openForm } from './actions';
 import { IRow, ISource, List } from './list';
 import { Section } from './section';
@@ -10,7 +10,7 @@ import { ago, count, duration, figure, fullTime, markOf, when } from './words';
 /** What is asked for first, and after a change. */
 const PAGE = 100;
 /** What is asked for while somebody scrolls down. */
-const MORE = 500;
+const MORE = 200;
 /** How far before the end of what is known the next page is asked for. */
 const AHEAD = 60;
 
@@ -49,7 +49,11 @@ export class Runs extends Section {
       if (at >= 0) {
         this._take(at + 1, page);
       }
-    } catch {
+    } catch (caught) {
+      if (asProblem(caught).status === 404) {
+        this._runs = []; // the run after which was asked is gone: begin at the newest again
+        this.refresh();
+      }
       this._failed = true; // the next change, or the server's return, asks again
     } finally {
       this._loading = false;
