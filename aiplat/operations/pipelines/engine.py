@@ -131,8 +131,7 @@ def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> s
         intent = recording.intend(ws, about, _body(parts, token), parts.tell)
         driver = Driver(parts, signals, watch)
         try:
-            if trouble := lineage.tell(ws, parts.run, [], "START"):
-                parts.tell(trouble)
+            lineage.tell(ws, parts.run, [], "START")
             driver.loop()
         except BaseException as error:
             parts.place.close()  # kernels first
