@@ -212,7 +212,7 @@ def profile_column(column: "pd.Series") -> ColumnProfile:
         finite = values[np.isfinite(values)]
         if finite.size:
             profile.low, profile.median, profile.high = (float(f(finite)) for f in (np.min, np.median, np.max))
-            profile.counts = np.histogram(finite, bins=min(20, max(1, profile.distinct)))[0].tolist()
+            profile.counts = _steps(finite, min(20, max(1, profile.distinct)))
         if finite.size < values.size:
             profile.notes.append(f"{values.size - finite.size:,} infinite values")
     elif profile.distinct:
@@ -220,6 +220,17 @@ def profile_column(column: "pd.Series") -> ColumnProfile:
         profile.counts = counted.head(20).tolist()
     profile.notes += _notes(profile, counted, rows - gaps)
     return profile
+
+
+def _steps(values: Any, steps: int) -> list[int]:
+    """Rows in equal steps from low to high; all in one where floats are too far apart, or too close, to be cut."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return np.histogram(values, bins=steps)[0].tolist()
+        except ValueError:
+            return [len(values)]
 
 # %% ../../nbs/data/sources.ipynb #eefc5953
 def _notes(profile: ColumnProfile, counted: "pd.Series", present: int) -> list[str]:

@@ -138,12 +138,12 @@ def test_another_model_is_shown_without_a_reload(served: Any, offline: Any) -> N
 
 
 def test_the_browser_computes_what_python_computes(browser: Any) -> None:
-    from importlib.resources import files
+    from aiplat.frontends.widgets.kit import beside
 
     frame, said = tried()
     found = operating(frame, said, ["sex", "old"])
     assert found is not None
-    script = (files("aiplat") / "frontends" / "widgets" / "explorer.js").read_text(encoding="utf-8")
+    script = "\n".join(map(beside, ("kit.js", "figures.js", "explorer.js")))
     page = browser.new_page()
     told = page.evaluate(
         """async ([script, kept, minimum]) => {
