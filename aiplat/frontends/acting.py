@@ -17,9 +17,9 @@ from ..core.settings import environment
 from ..core.show import Block, Result, Text
 from ..core.workspace import Workspace
 from .faults import explain, unexpected
-from ..release import promotion
+from ..release import promotion, refusing
 from ..release.aliases import history, holder
-from ..release.approvals import approvals
+from ..release.approvals import approvals, refusals
 from ..release.decision import Case
 from ..release.rules import read_gate
 
@@ -75,40 +75,33 @@ def _words(ws: Workspace, version: ModelVersion, alias: str) -> list[Deed]:
     if not asked:
         return []
     case = Case(ws, asks, version, find_run(ws, version.run_id), datetime.now(UTC))
-    said = next((item.outcome for item in approvals(case) if item.by == ws.user), "")
-    why = ""
-    if not any(ws.settings.has_role(ws.user, role) for role in asked):
-        why = (
-            f"{alias} asks for the word of {' or '.join(asked)}, and {ws.user} is neither"
-            if len(asked) > 1
-            else f"{alias} asks for the word of {asked[0]}, and {ws.user} is not"
-        )
-    elif ws.user in case.trainers:
-        why = f"{ws.user} had a hand in training {model}: it takes a second pair of eyes"
-    back = "what you said before no longer counts; the ledger keeps both"
-    if said == "approve":
-        return [Deed("withdraw approve", model, alias, f"Withdraw your approval for {alias}", back)]
-    yes = Deed(
-        "approve",
-        model,
-        alias,
-        f"Approve for {alias}",
-        f"your word counts for the gate of {alias}, under your name",
-        why,
+    refused = any(item.by == ws.user for item in refusals(case))
+    approved = any(item.by == ws.user and item.outcome == "approve" for item in approvals(case))
+    who = " or ".join(asked)
+    none = (
+        ""
+        if any(ws.settings.has_role(ws.user, role) for role in asked)
+        else f"{alias} asks for the word of {who}, and {ws.user} is not"
     )
-    if said == "refuse":
-        return [yes, Deed("withdraw refuse", model, alias, f"Withdraw your refusal for {alias}", back)]
-    return [
-        yes,
-        Deed(
-            "refuse",
+    four = (
+        f"{ws.user} had a hand in training {model}: it takes a second pair of eyes" if ws.user in case.trainers else ""
+    )
+    back = "what you said before no longer counts; the ledger keeps both"
+    if approved:
+        yes = Deed("withdraw approve", model, alias, f"Withdraw your approval for {alias}", back)
+    else:
+        yes = Deed(
+            "approve",
             model,
             alias,
-            f"Refuse for {alias}",
-            f"{model} stays out of {alias}, with your reason, until you take it back",
-            why,
-        ),
-    ]
+            f"Approve for {alias}",
+            f"your word counts for the gate of {alias}, under your name",
+            none or four,
+        )
+    if refused:
+        return [yes, Deed("withdraw refuse", model, alias, f"Withdraw your refusal for {alias}", back)]
+    stays = f"the gate of {alias} is closed to {model}, with your reason, until you take it back or approve"
+    return [yes, Deed("refuse", model, alias, f"Refuse for {alias}", stays, none)]
 
 # %% ../../nbs/frontends/acting.ipynb #3381bfa3
 def _moves(ws: Workspace, version: ModelVersion, alias: str) -> list[Deed]:
@@ -185,8 +178,8 @@ class Outcome(Result):
 _VERBS: dict[str, Callable[..., Any]] = {
     "approve": lambda deed, reason: promotion.approve(deed.model, to=deed.alias, reason=reason),
     "withdraw approve": lambda deed, reason: promotion.approve(deed.model, to=deed.alias, reason=reason, withdraw=True),
-    "refuse": lambda deed, reason: promotion.refuse(deed.model, to=deed.alias, reason=reason),
-    "withdraw refuse": lambda deed, reason: promotion.refuse(deed.model, to=deed.alias, reason=reason, withdraw=True),
+    "refuse": lambda deed, reason: refusing.refuse(deed.model, to=deed.alias, reason=reason),
+    "withdraw refuse": lambda deed, reason: refusing.refuse(deed.model, to=deed.alias, reason=reason, withdraw=True),
     "promote": lambda deed, reason: promotion.promote(deed.model, to=deed.alias, reason=reason),
     "rollback": lambda deed, reason: promotion.rollback(deed.model.rpartition("/")[0], to=deed.alias, reason=reason),
 }
@@ -220,7 +213,7 @@ def perform(ws: Workspace, offered: Sequence[Deed], key: str, reason: str) -> Ou
             raise UserError(f"the reason has {len(why):,} characters", f"say it in at most {LONGEST:,}")
         with environment(AIPLAT_HOME=str(ws.root), AIPLAT_USER=ws.user):
             result = _VERBS[deed.verb](deed, why)
-        said = [block.text for block in result.blocks() if isinstance(block, Text) and block.kind == "good"]
+        said = [block.text for block in result.blocks() if isinstance(block, Text) and block.kind in ("good", "warn")]
         return Outcome(True, said[-1] if said else deed.means, f"the ledger keeps the reason: {why}")
     except Exception as problem:  # a page shows two lines, whatever fails underneath
         told = explain(problem) or unexpected(problem)

@@ -153,16 +153,23 @@ def _rows(audit: Audit) -> Table:
 _SIGNS = {"pass": "✓", "fail": "✗", "insufficient": "?", "undefined": "–"}
 
 # %% ../../nbs/frontends/judged.ipynb #d5e826ed
-def answer(each: Judged) -> list[Block]:
+def answer(each: Judged, asked: bool = False) -> list[Block]:
     """The outcome, in a word, a sentence, reasons and a table.
 
     Parameters
     ----------
     each
         The model and its audit.
+    asked
+        Whether a gate asks for fairness today, though it may not have done so when the audit was made.
     """
     audit = each.found.audit
     title, meaning = _SAY[audit.outcome]
+    if asked and not audit.outcome:
+        title, meaning = (
+            "Measured, not judged",
+            "When this was audited no gate asked for fairness. What the gate says of it today stands above.",
+        )
     kind = verdicts.KINDS[audit.outcome] if audit.outcome else "plain"
     out: list[Block] = [Heading(title, 3), Text(meaning, "plain")]
     for name, row in audit.verdicts.items():

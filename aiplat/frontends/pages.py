@@ -29,9 +29,12 @@ body[data-voila] { padding: 0 !important; background: var(--jp-layout-color0) !i
   }
   [role=img] { overflow-x: auto }
   .top { border: 0; padding: 0 0 .25rem; background: none }
+  .menu { display: flex; flex-wrap: wrap; gap: 0 1.4rem; border-bottom: var(--edge); margin: 0 0 1rem }
+  .menu button[aria-current] { color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #1976d2) }
   .elsewhere { display: inline; margin: 0 }
-  .elsewhere button { border: 0; padding: .3rem 0; background: none; font: inherit; cursor: pointer; color: var(--jp-content-link-color, #2a7ab9) }
+  .elsewhere button { border: 0; padding: .3rem 0; min-height: 32px; background: none; font: inherit; cursor: pointer; color: var(--jp-content-link-color, #2a7ab9) }
   .elsewhere button:hover { text-decoration: underline }
+  .elsewhere button:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 2px; border-radius: 3px }
   .top h2 { font-size: 1.7em; letter-spacing: -.01em; margin: 0 }
   .row { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); column-gap: 1rem }
   .figure { grid-column: span 3; padding: .8rem 1.25rem }
@@ -42,6 +45,8 @@ body[data-voila] { padding: 0 !important; background: var(--jp-layout-color0) !i
   .seat { padding: 0; overflow: hidden }
   .seat > .name { padding: 1rem 1.25rem .6rem; border-bottom: var(--edge) }
   .seat h3 { font-size: 1.3em; margin: 0 }
+  .seat .cost dl { display: flex; flex-wrap: wrap; gap: 0 .5em; margin: .2em 0 }
+  .seat .cost dd { margin-right: 1.25em !important }
   .seat > .row { column-gap: 0 }
   .seat > .row > div { grid-column: span 6; min-width: 0; padding: .4rem 1.25rem 1rem }
   .seat .fair { border-left: var(--edge) }
