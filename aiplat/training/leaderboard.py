@@ -101,7 +101,7 @@ class Board:
             parts.append(f"best {best.candidate} {self.metric} {fmt(best.score)}")
             parts += [f"{self.criterion} {fmt(best.gap)}"] if self.criterion and best.gap is not None else []
         parts.append(fmt(timedelta(seconds=self.elapsed)))
-        if self.left is not None and (not self.total or self.done < self.total):
+        if self.left is not None and not self.ending and (not self.total or self.done < self.total):
             parts.append(f"{fmt(timedelta(seconds=self.left))} left")
         if self.cpu_seconds:
             parts.append(f"{fmt(timedelta(seconds=self.cpu_seconds))} of CPU")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LIVING: Mapping[str, str] = {
     "Audit": "aiplat.frontends.widgets.explorer:of_audit",
     "Comparison": "aiplat.frontends.widgets.comparison:of",
+    "Decision": "aiplat.frontends.widgets.gateboard:widget_of",
     "Exploration": "aiplat.frontends.explore:widget_of",
     "PipelineShown": "aiplat.frontends.widgets.pipelinegraph:of",
     "Profile": "aiplat.frontends.widgets.profile:of",

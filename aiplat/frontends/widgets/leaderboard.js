@@ -34,6 +34,7 @@ function path(board) {
 function spot(row, at) {
   if (!known(row.score)) return null;
   const spread = row.spread ?? 0;
+  if (row.score < at.low || row.score > at.high) return s("svg", { class: "spot", viewBox: "0 0 110 18", "aria-hidden": "true" }, s("text", { x: row.score < at.low ? 0 : 110, y: 14, "text-anchor": row.score < at.low ? "start" : "end" }, row.score < at.low ? "‹" : "›"));
   return s("svg", { class: "spot", viewBox: "0 0 110 18", "aria-hidden": "true" },
     s("line", { class: "interval", x1: at(row.score - spread), x2: at(row.score + spread), y1: 9, y2: 9 }), s("circle", { cx: at(row.score), cy: 9, r: 4 }));
 }
@@ -45,6 +46,7 @@ function table(board) {
   const ends = (near.length ? near : scored).flatMap((row) => [row.score - (row.spread ?? 0), row.score + (row.spread ?? 0)]);
   const low = Math.min(...ends), high = Math.max(...ends);
   const at = (value) => (5 + 100 * Math.min(1, Math.max(0, (value - low) / (high - low || 1)))).toFixed(1);
+  [at.low, at.high] = [low, high];
   const named = [["candidate"], [`${board.metric} (cv)`, "num"], ["", "spot-cell"], ...(board.criterion ? [[board.criterion.replaceAll("_", " "), "num"]] : []), ["time", "num"], ["parameters", "note"]];
   const body = board.rows.map((row) => {
     const leads = (row.kind === "good" || row.kind === "warn") && known(row.score);
