@@ -185,7 +185,10 @@ export class Detail extends MainAreaWidget<DetailView> {
     line.hide();
     copy.hide();
     this.content.onView = view => {
-      this.title.label = short(view.title);
+      // who is only an id may have a name, and then it stands at the top
+      const heading =
+        view.title === thing && thing.length > 24 ? this.content.node.querySelector('h2, h3')?.textContent : null;
+      this.title.label = short(heading || view.title);
       line.node.textContent = view.line;
       line.node.title = view.line;
       line.setHidden(!view.line);

@@ -96,9 +96,7 @@ function extend(model: IModel, older?: IModel, next = older?.next): void {
 }
 
 function modelRow(model: IModel, open: boolean): IRow {
-  const badges = model.versions.flatMap(version =>
-    version.aliases.map(alias => aliasBadge(alias, version, `${alias} ${version.version}`))
-  );
+  const badges = model.versions.flatMap(version => version.aliases.map(alias => aliasBadge(alias, version)));
   const known = count(model.versions.length, 'version');
   return {
     key: `model:${model.name}`,
@@ -116,7 +114,7 @@ function modelRow(model: IModel, open: boolean): IRow {
 }
 
 function versionRow(model: string, version: IVersion): IRow {
-  const badges = version.aliases.map(alias => aliasBadge(alias, version, alias));
+  const badges = version.aliases.map(alias => aliasBadge(alias, version));
   const others = version.gates.filter(gate => !version.aliases.includes(gate.alias));
   badges.push(...others.map(gate => ({ text: gate.alias, mark: gateMark(gate), title: gateWords(gate) })));
   const made = [version.by ? `by ${version.by}` : '', fullTime(version.created)].filter(Boolean).join(', ');
@@ -135,11 +133,11 @@ function versionRow(model: string, version: IVersion): IRow {
 }
 
 /** An alias that stands on a version, with what its gate says of that version now. */
-function aliasBadge(alias: string, version: IVersion, text: string): IBadge {
+function aliasBadge(alias: string, version: IVersion): IBadge {
   const gate = version.gates.find(each => each.alias === alias);
   const title = `@${alias} is version ${version.version}`;
   return {
-    text,
+    text: alias,
     held: true,
     mark: gate ? gateMark(gate) : 'none',
     title: gate ? `${title}; ${gateWords(gate)}` : title
