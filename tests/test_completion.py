@@ -58,7 +58,10 @@ class Kernel:
         """The matches, the text that they replace, and what each is about."""
         asked = self.client.complete(code, len(code) if at is None else at)
         content = self._answer(asked)
-        about = {one["text"]: one["type"] for one in content["metadata"].get("_jupyter_types_experimental", [])}
+        about = {
+            one["text"]: one["type"].replace("\N{NO-BREAK SPACE}", " ").replace(" · ", "·")
+            for one in content["metadata"].get("_jupyter_types_experimental", [])
+        }
         return content["matches"], code[content["cursor_start"] : content["cursor_end"]], about
 
     def inspect(self, code: str) -> str:
@@ -136,10 +139,10 @@ def test_what_may_stand_at_the_cursor(kernel: Kernel, line: str, wanted: list[st
 
 def test_only_what_fits_is_replaced_and_every_word_says_what_it_is(kernel: Kernel) -> None:
     words, replaced, about = kernel.complete("%aiplat train people --by age,h")
-    assert replaced == "h" and about == {words[0]: "of people"}
+    assert replaced == "h" and about == {words[0]: "column·people"}
     runs, _, about = kernel.complete("%aiplat show ")
-    assert runs[0] == "last" and any(text == "train · by hand 3" for text in about.values())
-    assert kernel.complete("%aiplat promote credit/")[2]["credit/1"] == "production"
+    assert runs[0] == "last" and any(text == "run·by hand 3" for text in about.values())
+    assert kernel.complete("%aiplat promote credit/")[2]["credit/1"] == "version·production"
 
 
 def test_other_lines_are_not_ours(kernel: Kernel) -> None:

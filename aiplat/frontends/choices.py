@@ -228,24 +228,26 @@ def _models(found: Tracked) -> Iterator[Choice]:
     held: dict[tuple[str, int], list[str]] = {}
     for name, alias, version in found.aliases:
         held.setdefault((name, version), []).append(alias)
-        yield Choice(f"{name}@{alias}", f"version {version}")
-    yield from (Choice(name, "newest version") for name in found.names)
+        yield Choice(f"{name}@{alias}", f"model · version {version}")
+    yield from (Choice(name, "model · newest") for name in found.names)
     for name, version, _ in found.versions:
-        yield Choice(f"{name}/{version}", ", ".join(held.get((name, version), [])) or "version")
+        yield Choice(f"{name}/{version}", " · ".join(["version", *held.get((name, version), [])]))
 
 
 def _runs(found: Tracked) -> Iterator[Choice]:
     if found.runs:
-        yield Choice("last", "newest run with a model")
-    yield from (Choice(run[:8], f"{kind or 'run'} · {name}") for run, name, kind in found.runs)
+        yield Choice("last", "run · newest with a model")
+    yield from (Choice(run[:8], f"run · {name}") for run, name, _ in found.runs)
 
 
 def _aliases(ws: Workspace, found: Tracked, model: str) -> Iterator[Choice]:
     """The aliases that a gate guards, then those in use; of one model when it is known."""
     name = re.split(r"[/@]", model.removeprefix("models:/"))[0]
-    yield from (Choice(alias, "has a gate") for alias in ws.settings.gates)
+    yield from (Choice(alias, "alias · gated") for alias in ws.settings.gates)
     mine = [row for row in found.aliases if row[0] == name] or found.aliases
-    yield from (Choice(alias, f"{model}/{version}") for model, alias, version in mine if alias not in ws.settings.gates)
+    yield from (
+        Choice(alias, f"alias · {model}/{version}") for model, alias, version in mine if alias not in ws.settings.gates
+    )
 
 
 def _pipelines(ws: Workspace) -> Iterator[Choice]:
@@ -301,12 +303,12 @@ def _of_kind(kind: str, ws: Workspace | None, start: str, model: str) -> Iterato
 
 def _kept(kind: str, found: Stored) -> Iterator[Choice]:
     if kind == "pipeline-run":
-        yield from [Choice("last", "newest run of a pipeline")] if found.runs else []
-        yield from (Choice(run[:8], f"{pipeline} · {state}") for run, pipeline, state in found.runs)
+        yield from [Choice("last", "run · newest")] if found.runs else []
+        yield from (Choice(run[:8], f"run · {pipeline}, {state}") for run, pipeline, state in found.runs)
     elif kind == "schedule":
-        yield from (Choice(name, f"of {pipeline}") for name, pipeline in found.schedules)
+        yield from (Choice(name, f"schedule · {pipeline}") for name, pipeline in found.schedules)
     else:
-        yield from (Choice(incident[:8], name) for incident, name in found.incidents)
+        yield from (Choice(incident[:8], f"incident · {name}") for incident, name in found.incidents)
 
 # %% ../../nbs/frontends/choices.ipynb #9694db60
 FILES: dict[str, tuple[str, ...]] = {

@@ -221,7 +221,7 @@ def expected(line: Line) -> Iterator[Choice]:
     elif current.startswith("-"):
         used = {word.partition("=")[0] for word in line.given}
         yield from (
-            Choice(each.option, each.kind if each.kind != "flag" else "yes or no")
+            Choice(each.option, "option" if each.kind in ("flag", "text") else f"option · {each.kind}")
             for each in line.taken
             if each.option not in used or each.many
         )
@@ -250,7 +250,7 @@ def _wanted(line: Line, start: str, before: str) -> Taken | None:
 
 def _general() -> Iterator[Choice]:
     """The options of every verb."""
-    yield from (Choice(flag.split()[0], "every verb") for flag in FLAGS)
+    yield from (Choice(flag.split()[0], "option") for flag in FLAGS)
 
 
 def _profiles(ws: Workspace | None) -> Iterator[Choice]:
@@ -299,18 +299,18 @@ def values(verb: Verb, wanted: Taken, line: Line) -> Iterator[Choice]:
 def _tables(names: Mapping[str, Any]) -> Iterator[Choice]:
     for name, value in names.items():
         if not name.startswith("_") and is_table(value):
-            size: Any = getattr(value, "shape", ())
-            yield Choice(name, f"{size[0]:,} × {size[1]:,}" if len(size) == 2 else "table")
+            size = getattr(value, "shape", ())
+            yield Choice(name, f"table · {size[0]:,} × {size[1]:,}" if len(size) == 2 else "table")
 
 
 def _columns(line: Line) -> Iterator[Choice]:
     tables = {choice.word: line.names[choice.word] for choice in _tables(line.names)}
     data = line.value_of("data", "run", "model")
     if data and data not in tables and (there := columns(data, line.ws)):
-        yield from (Choice(name, f"of {data}") for name in dict.fromkeys(there))
+        yield from (Choice(name, f"column · {data}") for name in dict.fromkeys(there))
         return
     for name, table in [(data, tables[data])] if data in tables else list(tables.items())[:20]:
-        yield from (Choice(str(column), f"of {name}") for column in list(getattr(table, "columns", []))[:2_000])
+        yield from (Choice(str(column), f"column · {name}") for column in list(getattr(table, "columns", []))[:2_000])
 
 # %% ../../nbs/frontends/completion.ipynb #775d0f36
 def _parameters(wanted: Taken, line: Line) -> Iterator[Choice]:
@@ -415,6 +415,12 @@ def logical_line(before: Iterable[str]) -> str:
     return joined
 
 # %% ../../nbs/frontends/completion.ipynb #082551bd
+def _unbroken(text: str) -> str:
+    """A few words in one line: JupyterLab would break them, over the next row."""
+    printable = "".join(char if char.isprintable() else "�" for char in text)
+    return (printable[:29] + "…" if len(printable) > 30 else printable).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 @context_matcher(identifier="aiplat")
 def aiplat_matcher(context: CompletionContext) -> SimpleMatcherResult:
     """Complete ``%aiplat`` lines.
@@ -435,7 +441,7 @@ def aiplat_matcher(context: CompletionContext) -> SimpleMatcherResult:
     if not fitting and fragment:  # IPython heeds `suppress` only of a matcher that offers something
         fitting = [Choice(fragment)]
     return {
-        "completions": [SimpleCompletion(choice.word, type=choice.about[:40] or "aiplat") for choice in fitting],
+        "completions": [SimpleCompletion(choice.word, type=_unbroken(choice.about) or "aiplat") for choice in fitting],
         "matched_fragment": fragment,
         "suppress": True,
         "ordered": True,

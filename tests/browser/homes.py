@@ -301,11 +301,12 @@ class Visit:
         page.wait_for_function(DONE, timeout=timeout)
 
     def axe(self, page: Any, within: str = "body", impacts: tuple[str, ...] = ("serious", "critical")) -> list[str]:
-        """What axe-core finds inside a part of the page: rule, what is wrong, where."""
+        """What axe-core finds inside all parts of the page that a selector means: rule, what is wrong, where."""
         if not page.evaluate("typeof window.axe === 'object'"):
             page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(
-            "within => axe.run({ include: [[within]] }, { resultTypes: ['violations'] }).then(r => r.violations)",
+            """within => axe.run({ include: [...document.querySelectorAll(within)].filter(e => e.offsetParent || e === document.body) },
+              { resultTypes: ['violations'] }).then(r => r.violations)""",
             within,
         )
         return [
