@@ -37,3 +37,13 @@ def unload_ipython_extension(ip: Any) -> None:
     from aiplat.frontends.magics import unload
 
     unload(ip)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Where Jupyter's server finds its part of aiplat."""
+    return [{"module": "aiplat.frontends.rest"}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Where the built extension of JupyterLab is, for ``jupyter labextension develop``."""
+    return [{"src": "labextension", "dest": "aiplat"}]
