@@ -26,5 +26,7 @@ BENCHMARKS = {
     "thousand_schedules": "benchmarks.schedules:thousand_schedules",
     "kernel_overhead": "benchmarks.kernels:kernel_overhead",
     "sweep_vs_papermill": "benchmarks.kernels:sweep_vs_papermill",
+    "saved_session": "benchmarks.saved:saved_session",
+    "dashboard_ready": "benchmarks.dashboards:dashboard_ready",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }

@@ -19,7 +19,7 @@ from ..core.show import STYLE, Block, Code, Facts, Heading, Result, Svg, Table, 
 from ..core.workspace import workspace
 from .identity import visit
 from .judged import Judged, answer, criterion, decisive, judged, treated
-from .pages import LAYOUT, elsewhere, menu
+from .pages import LAYOUT, elsewhere, menu, recorded
 from ..trust import verdicts
 from ..trust.findings import Audit
 from ..trust.pictures import charts
@@ -274,4 +274,4 @@ def _read(start: str | Path | None, model: str) -> Fairness:
         ws = workspace(start)
     except UserError:
         return Fairness(str(start or Path.cwd()), "no workspace here: run aiplat init")
-    return Fairness(str(ws.root), ws.user, judged(ws), model)
+    return Fairness(str(ws.root), ws.user, judged(ws) if recorded(ws) else [], model)

@@ -17,11 +17,12 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, fmt, jsonable, to_html
 from ..core.workspace import workspace
+from .clusterload import cluster_blocks, load_of
 from .happenings import Happenings, happenings
 from .identity import visit
 from .pages import LAYOUT, menu
 from aiplat.frontends.telling import (
-    ahead_blocks, machine_blocks, pipeline_blocks, running, schedules_table, scheduler_blocks, timeline, until, wrong,
+    ahead_blocks, pipeline_blocks, running, schedules_table, scheduler_blocks, timeline, until, wrong,
 )  # fmt: skip
 
 # %% ../../nbs/frontends/operations.ipynb #6eadc05e
@@ -54,6 +55,8 @@ PAGE = """
   .half table { width: 100% }
   .table td:nth-child(3) { white-space: normal }
   .well p { font-size: 1.1em }
+  .cluster [role=img] { margin: .2rem 0 .5rem }
+  .cluster [role=img] svg { width: 100% !important; max-width: none !important; height: 8px !important; display: block }
 }
 @media (max-width: 44rem) {
   .aiplat-operations {
@@ -97,11 +100,14 @@ class Operations(Result):
         The workspace, and who looks.
     seen
         What happens there.
+    load
+        How busy the cluster is.
     """
 
     root: str
     user: str
     seen: Happenings = field(default_factory=lambda: Happenings(0.0))
+    load: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blank(self) -> bool:
@@ -140,7 +146,7 @@ class Operations(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"root": self.root, "user": self.user, **jsonable(vars(self.seen))}
+        return {"root": self.root, "user": self.user, "load": self.load, **jsonable(vars(self.seen))}
 
     def blocks(self) -> list[Block]:
         """Everything, one below the other."""
@@ -160,8 +166,8 @@ class Operations(Result):
             *out,
             Heading("Schedulers", 3),
             *scheduler_blocks(self.seen),
-            Heading("Machines", 3),
-            *machine_blocks(self.seen),
+            Heading("Cluster", 3),
+            *cluster_blocks(self.seen.machines, self.load),
         ]
 
     def parts(self) -> dict[str, str]:
@@ -174,8 +180,9 @@ class Operations(Result):
         )
         figures = "".join(_box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in self.figures())
         style = f"<style>{STYLE}{LAYOUT}{PAGE}</style>"
+        cluster = _box("half cluster", [Heading("Cluster", 3), *cluster_blocks(seen.machines, self.load)])
         if self.blank:
-            return {"style": style, "top": top, "start": _box("start", self.first_steps())}
+            return {"style": style, "top": top, "start": _box("start", self.first_steps()), "machines": cluster}
         failures = "".join(_box("wrong", group) for group in wrong(seen))
         well = (
             _box("well", [Text("every pipeline that ran lately went well the last time", "good")])
@@ -190,7 +197,7 @@ class Operations(Result):
             broad, narrow = _box("broad", [timeline(seen)], "div"), _box("narrow", ahead_blocks(seen), "div")
             comes = f'<section class="ahead">{to_html([Heading("The next 24 hours", 3)], style=False)}{broad}{narrow}</section>'
         halves = _box("half sched", [Heading("Schedulers", 3), *scheduler_blocks(seen)])
-        halves += _box("half", [Heading("Machines", 3), *machine_blocks(seen)])
+        halves += cluster
         table = _box("table", [Heading("Schedules", 3), *schedules_table(seen)]) if seen.schedules else ""
         return {
             "style": style, "top": top, "figures": f'<div class="row">{figures}</div>', "wrong": failures or well,
@@ -255,4 +262,6 @@ def _read(start: str | Path | None) -> Operations:
         ws = workspace(start)
     except UserError:
         return Operations(str(start or Path.cwd()), "no workspace here: run aiplat init")
-    return Operations(str(ws.root), ws.user, happenings(ws))
+    seen = happenings(ws)
+    address = seen.machines["address"] if seen.machines.get("ray") == "running" else ""
+    return Operations(str(ws.root), ws.user, seen, load_of(ws, address))

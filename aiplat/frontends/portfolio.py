@@ -18,7 +18,7 @@ from ..core.refs import Run, list_runs
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Line, Result, Table, Text, fmt, to_html
 from ..core.workspace import workspace
 from .identity import visit
-from .pages import LAYOUT, ago, box, elsewhere, menu
+from .pages import LAYOUT, ago, box, elsewhere, menu, recorded
 from .seats import Seat, cost_of, fairness_blocks, gate_blocks, headline, seats
 from ..training.history import main_metric
 
@@ -186,7 +186,8 @@ def _read(start: str | Path | None) -> Portfolio:
         ws = workspace(start)
     except UserError:
         return Portfolio(str(start or Path.cwd()), "no workspace here: run aiplat init")
-    lately = ledger.entries(ws, newest_first=True, limit=12)
+    kept = recorded(ws)
+    lately = ledger.entries(ws, newest_first=True, limit=12) if kept else []
     tracked = ws.settings.tracking != "sqlite" or (ws.state / "mlflow.db").exists()  # looking must not make a database
     return Portfolio(
         root=str(ws.root),
@@ -194,5 +195,5 @@ def _read(start: str | Path | None) -> Portfolio:
         seats=seats(ws) if tracked else [],
         runs=list_runs(ws, limit=8) if tracked else [],
         entries=lately,
-        breaks=ledger.breaks(ws),
+        breaks=ledger.breaks(ws) if kept else [],
     )

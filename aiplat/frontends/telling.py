@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'INKS', 'lasted', 'since', 'until', 'moment', 'strip', 'timeline', 'part_done', 'progress', 'wrong',
-           'running', 'pipeline_blocks', 'schedules_table', 'ahead_blocks', 'scheduler_blocks', 'machine_blocks']
+           'running', 'pipeline_blocks', 'schedules_table', 'ahead_blocks', 'scheduler_blocks']
 
 # %% ../../nbs/frontends/telling.ipynb #ae44719e
 from collections.abc import Sequence
@@ -336,21 +336,3 @@ def scheduler_blocks(seen: Happenings) -> list[Block]:
         [f"{e.host}:{e.pid}", since(e.began, seen.now), since(e.beat, seen.now), e.runs, e.actor] for e in seen.services
     ]
     return [Table(["scheduler", "began", "heartbeat", "runs at once", "by"], rows)]
-
-
-def machine_blocks(seen: Happenings) -> list[Block]:
-    """Ray, and how busy this machine is.
-
-    Parameters
-    ----------
-    seen
-        What happens.
-    """
-    if not (about := seen.machines):
-        return []
-    kinds: dict[str, Kind] = {"running": "good", "died": "bad", "unreachable": "bad"}
-    where = f" at {about['address']}" if about["address"] else ""
-    said = Text(f"Ray: {about['ray']}{where}", kinds.get(about["ray"], "dim"))
-    load = "–" if about["load"] is None else f"load {about['load']:.1f} on {about['cpus']} CPUs"
-    free, all_ = (f"{about[name] / 2**30:.1f} GB" for name in ("free", "memory"))
-    return [said, Facts({"this machine": load, "memory": f"{free} of {all_} free", "more": "aiplat status"})]

@@ -57,7 +57,7 @@ def _fill(ws: Any) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("credit")
-    rules = {"metrics": "roc_auc >= 0.6", "fairness": "demographic_parity_ratio >= 0.1 by sex"}
+    rules = {"metrics": "roc_auc >= 0.6", "fairness": "demographic_parity_ratio >= 0.1 by sex", "max_age": "30d"}
     ws = workspace.create(home, user="ana", gates={"production": rules})
     before = Path.cwd()
     os.chdir(home)
@@ -85,6 +85,8 @@ def test_portfolio(served: str, offline: Any, theme: str, tmp_path: Path) -> Non
         "Portfolio",
         "credit · version 1",
         "promoted by ana",
+        "too old in 30 d",
+        "made by",
         "roc_auc >= 0.6",
         "Fairness",
         "selected",
@@ -101,6 +103,17 @@ def test_portfolio(served: str, offline: Any, theme: str, tmp_path: Path) -> Non
         page.set_viewport_size({"width": width, "height": 1600})
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
         assert _keep(page, f"portfolio-{theme}-{width}", tmp_path).stat().st_size > 20_000
+
+
+def test_a_warm_page_knows_its_query(served: str, offline: Any) -> None:
+    """A kernel that was started before anybody came learns which model is asked for, and whose page it is."""
+    page = offline(f"{served.replace('portfolio.ipynb', 'model.ipynb')}&model=shadow/1&person=rosa")
+    page.wait_for_selector(".aiplat-model .proofs", timeout=120_000)
+    assert "shadow · version 1" in page.inner_text("h2") and "you are ana" in page.inner_text(".top")
+    assert "Using pre-heated kernel" in (Path.cwd() / ".aiplat" / "dashboard.log").read_text()
+    page.click(".menu button:has-text('Operations')")
+    page.wait_for_selector(".aiplat-operations", timeout=120_000)
+    assert page.inner_text(".menu [aria-current]") == "Operations"
 
 
 def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Any) -> None:

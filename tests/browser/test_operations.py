@@ -49,13 +49,14 @@ def test_the_morning_after_a_bad_night(served: Any, offline: Any, theme: str, tm
     for said in (
         "nightly failed in check", "income has 12 % gaps", "cell 4: checked = check(data, contract)", "aiplat pipeline resume",
         "2 of 6 steps", "cell 5 of 9: model = train", "1 run waits in the queue", "never run yet", "no scheduler runs: no schedule fires",
-        "at 02:00", "paused 9 d ago", "a new snapshot of credit", HOSTILE,
+        "at 02:00", "paused 9 d ago", "Cluster", "memory of this machine", "a new snapshot of credit", HOSTILE,
     ):  # fmt: skip
         assert said in text, said
     assert page.locator("img[src=x]").count() == 0 and not wrong
-    assert page.locator(".aiplat-operations :is(button, input:not([type=hidden]), a)").count() == 1, (
-        "the way to the other page, and nothing to press"
+    assert page.locator(".aiplat-operations :is(button, input:not([type=hidden]), a)").count() == 4, (
+        "the ways to the pages, and nothing to press"
     )
+    assert page.locator(".menu [aria-current=page]").inner_text() == "Operations"
     back = page.evaluate("getComputedStyle(document.querySelector('.aiplat-page section.all')).backgroundColor")
     assert (sum(int(part) for part in back.strip("rgba()").split(",")[:3]) < 200) == (theme == "dark")
     for width in (1280, 390):
