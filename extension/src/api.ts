@@ -432,7 +432,7 @@ async function reach(url: string, init: RequestInit, settings: ServerConnection.
     if (init.signal?.aborted) {
       throw error;
     }
-    throw new Problem(0, 'The Jupyter server does not answer.', 'Start it again; this goes on by itself.');
+    throw new Problem(0, 'The Jupyter server does not answer.', 'This goes on when it is back.');
   }
 }
 
@@ -500,6 +500,8 @@ export class EventParser {
 /** idle: nobody listens, or the page is hidden; away: the server does not answer, and is asked again. */
 export type StreamState = 'idle' | 'connecting' | 'open' | 'away';
 
+/** What is said when the line breaks or is silent, in whichever words the browser has for it. */
+const AWAY = new Problem(0, 'The Jupyter server does not answer.', 'This goes on when it is back.');
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
 /** The server says something every 15 s: after thrice that, the line is dead even if nobody closed it. */
@@ -597,9 +599,9 @@ export class Events {
       stop.signal.addEventListener('abort', end);
       try {
         await this._read(line);
-        this._problem = new Problem(0, 'The Jupyter server went away.', 'This goes on when it is back.');
+        this._problem = AWAY;
       } catch (error) {
-        this._problem = line.signal.aborted ? new Problem(0, 'The Jupyter server is silent.') : asProblem(error);
+        this._problem = error instanceof Problem ? error : AWAY;
       } finally {
         stop.signal.removeEventListener('abort', end);
       }

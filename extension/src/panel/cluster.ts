@@ -1,6 +1,5 @@
 // The local stack: whether Ray and the scheduler run, how much of the machine is taken, and the way to start and stop them.
 import { runIcon, stopIcon } from '@jupyterlab/ui-components';
-import { Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
 import { IAiplat, ICluster, IJob, Problem } from '../api';
 import { Button } from './button';
@@ -44,11 +43,6 @@ export class Cluster extends Section {
       // how busy Ray is, no event tells; hidden windows do not ask
       this._tick = window.setTimeout(() => !document.hidden && this.refresh(), TICK);
     }
-  }
-
-  protected onUpdateRequest(message: Message): void {
-    super.onUpdateRequest(message);
-    this._enable();
   }
 
   private async _run(verb: 'up' | 'down'): Promise<void> {

@@ -45,6 +45,11 @@ class DashboardsView extends Widget {
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.update(); // only then are the parents attached too, and it is known whether this can be seen
+  }
+
+  protected onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
     if (this.isVisible) {
       void this._serve();
     }

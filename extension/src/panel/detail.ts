@@ -83,12 +83,16 @@ class DetailView extends Widget {
 
   protected onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    this._listening ??= this._shared.events.listen();
-    this.refresh();
+    this.update();
   }
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.update(); // only then are the parents attached too, and it is known whether this can be seen
+  }
+
+  protected onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
     if (this.isVisible) {
       this._listening ??= this._shared.events.listen();
       this.refresh();
@@ -96,9 +100,18 @@ class DetailView extends Widget {
   }
 
   protected onBeforeHide(message: Message): void {
+    this._deaf();
+    super.onBeforeHide(message);
+  }
+
+  protected onBeforeDetach(message: Message): void {
+    this._deaf();
+    super.onBeforeDetach(message);
+  }
+
+  private _deaf(): void {
     this._listening?.dispose();
     this._listening = null;
-    super.onBeforeHide(message);
   }
 
   protected onActivateRequest(message: Message): void {

@@ -194,9 +194,12 @@ export class List extends Widget {
     const full = this._source.length > 0;
     this._space.style.height = `${this._source.length * ROW}px`;
     this._empty.hidden = full || !this._empty.textContent;
-    // a tree without items is none for a screen reader, and no stop for the keyboard
-    for (const [name, value] of Object.entries({ role: 'tree', 'aria-label': this._label, tabindex: '0' })) {
-      full ? this.node.setAttribute(name, value) : this.node.removeAttribute(name);
+    // a tree without items is none for a screen reader; the keyboard may wait in it for its first row all the same
+    this.node.setAttribute('role', full ? 'tree' : 'group');
+    this.node.setAttribute('aria-label', this._label);
+    this.node.tabIndex = 0;
+    if (full && this._index() < 0 && document.activeElement === this.node) {
+      this._current = this._source.row(0).key;
     }
   }
 

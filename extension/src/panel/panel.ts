@@ -77,6 +77,11 @@ export class Panel extends SidePanel {
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.update(); // only then are the parents attached too, and it is known whether this can be seen
+  }
+
+  protected onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
     this._listen();
   }
 
@@ -95,10 +100,10 @@ export class Panel extends SidePanel {
     super.onBeforeDetach(message);
   }
 
-  /** The keyboard goes to the first list that has rows. */
+  /** The keyboard goes to the first list that is shown. */
   protected onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
-    const list = this.node.querySelector<HTMLElement>('.aip-List[tabindex]');
+    const list = this._sections.find(section => section.isVisible)?.node.querySelector<HTMLElement>('.aip-List');
     (list ?? this.node.querySelector<HTMLElement>('.jp-AccordionPanel-title'))?.focus();
   }
 
@@ -168,11 +173,13 @@ export class Panel extends SidePanel {
   }
 
   private _state(): void {
-    const { state, problem } = this._shared.events;
+    const { state } = this._shared.events;
     window.clearTimeout(this._away);
     if (state === 'away') {
-      const say = () => this._tell(problem?.title ?? 'The Jupyter server does not answer.', problem?.todo ?? '');
-      this._away = window.setTimeout(say, PATIENCE);
+      this._away = window.setTimeout(() => {
+        const { problem } = this._shared.events;
+        this._tell(problem?.title ?? 'The Jupyter server does not answer.', problem?.todo ?? '');
+      }, PATIENCE);
     } else if (state === 'open') {
       void this._greet();
     }

@@ -49,6 +49,11 @@ class Place extends Panel {
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.update(); // only then are the parents attached too, and it is known whether this can be seen
+  }
+
+  protected onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
     if (this.isVisible) {
       void this._fill();
     }

@@ -59,6 +59,11 @@ export abstract class Section extends PanelWithToolbar {
 
   protected onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
+    this.update(); // only then are the parents attached too, and it is known whether this can be seen
+  }
+
+  protected onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
     this.refresh();
   }
 
