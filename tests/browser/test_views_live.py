@@ -146,7 +146,8 @@ def test_views_fit_a_phone(views: Any, visit: Any, theme: str) -> None:
 def test_a_run_is_a_graph_while_its_cell_drives_it(views: Any, visit: Any) -> None:
     page = visit.lab("watch.ipynb", height=1400, width=1280)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=SLOW)
-    visit.command(page, "notebook:run-all-cells")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
     box = page.locator(".aip-graph g[data-step=wait]")
     box.wait_for(timeout=SLOW)
     page.wait_for_function(

@@ -146,6 +146,15 @@ function changes(data) {
   });
 }
 
+/** The first column stays while the others slide under it; then it needs the colour of whatever the page has behind it. */
+function slid(event) {
+  const place = event.currentTarget;
+  let under = place;
+  while (under.parentElement && /^(transparent|rgba\(.*, 0\))$/.test(getComputedStyle(under).backgroundColor)) under = under.parentElement;
+  place.style.setProperty("--under", getComputedStyle(under).backgroundColor);
+  place.classList.toggle("slid", place.scrollLeft > 0);
+}
+
 export default {
   render({ model, el }) {
     const root = home(model, "comparison"), body = h("div", {});
@@ -168,7 +177,7 @@ export default {
         h("div", { class: "bar" },
           choice("baseline", runs.map((run, i) => [String(i), `${run.short} ${run.name}`.trim()]), String(state.base), (value) => { state.base = Number(value); save(); state.draw(); tell(`baseline ${runs[state.base].short} ${runs[state.base].name}`); }),
           tickbox("only what differs", state.only, (on) => { state.only = on; save(); state.draw(); tell(on ? "only rows that differ" : "all rows"); })),
-        alike ? h("p", { class: "dim" }, "Nothing differs.") : h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `comparison of ${title}`, "data-key": "table" }, h("table", { class: "side" }, head, ...bodies.filter(Boolean))),
+        alike ? h("p", { class: "dim" }, "Nothing differs.") : h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `comparison of ${title}`, "data-key": "table", onscroll: slid }, h("table", { class: "side" }, head, ...bodies.filter(Boolean))),
         ...cells(data, state), ...changes(data));
     };
     state.draw();

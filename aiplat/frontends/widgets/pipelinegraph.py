@@ -131,6 +131,10 @@ def parts_of(shown: PipelineShown) -> dict[str, str]:
     drawn = nodes(shown.plan, shown.steps) if shown.plan else []
     row = shown.row
     end: list[Block] = []
+    for step in shown.steps:
+        if step.error:
+            place = f", {where_of(step)}" if where_of(step) else ""
+            end.append(Text(f"{step.key}{place}: {step.error.get('what', '')}", "bad"))
     if row.state not in (*OPEN, DONE):
         end.append(Text(f"continue it: aiplat pipeline resume {row.id[:8]}", "dim"))
     end += [Text(note, "warn") for note in row.notes]
@@ -140,7 +144,9 @@ def parts_of(shown: PipelineShown) -> dict[str, str]:
         "said": f'<p class="said" role="status">{html.escape(said)}</p>',
         "graph": picture(drawn, press=True) + hint if drawn else "",
         "details": _details(drawn, shown.steps),
-        "steps": "" if drawn and len(shown.steps) == len(drawn) else to_html([shown.table()], style=False),
+        "steps": ""
+        if not shown.steps or (drawn and len(shown.steps) == len(drawn))
+        else to_html([shown.table()], style=False),
         "end": to_html(end, style=False) if end else "",
     }
 
