@@ -7,11 +7,10 @@ __all__ = ['MAKING', 'status', 'verbs', 'verb', 'line', 'start', 'job_of', 'job'
            'pipelines', 'pipeline_run']
 
 # %% ../../../nbs/frontends/rest/answers.ipynb #5b27aa50
-from pathlib import Path
 from typing import Any
 
 from ...core.errors import UserError
-from ...core.workspace import Workspace, create
+from ...core.workspace import Workspace
 from .. import schemas
 from . import going, jobs, nights, standing, tracking
 from .asking import Asked, home_of

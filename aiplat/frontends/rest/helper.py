@@ -95,9 +95,10 @@ class Helper:
             except OSError:  # it has just ended for want of questions
                 process.wait(5)
                 process = self._start()
-                assert process.stdin is not None and process.stdout is not None
+                assert process.stdin is not None
                 process.stdin.write(line)
                 process.stdin.flush()
+            assert process.stdout is not None
             said = _line(process.stdout.fileno(), end)
             answer = json.loads(said)
         except (OSError, ValueError, TimeoutError, subprocess.TimeoutExpired) as error:
@@ -234,7 +235,7 @@ def ray_of(address: str) -> dict[str, Any]:
     if token is not None:
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(token)
     _import_ray()
-    from ray._raylet import GcsClientOptions, GlobalStateAccessor
+    from ray._raylet import GcsClientOptions, GlobalStateAccessor  # type: ignore[attr-defined]
 
     state = GlobalStateAccessor(
         GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
@@ -256,8 +257,9 @@ def counted(state: Any) -> dict[str, Any]:
     """
     from ray.core.generated import gcs_pb2
 
+    batch: Any = gcs_pb2.ResourceUsageBatchData  # type: ignore[attr-defined]
     reported = state.get_all_resource_usage()
-    usage = gcs_pb2.ResourceUsageBatchData.FromString(reported) if reported else gcs_pb2.ResourceUsageBatchData()
+    usage = batch.FromString(reported) if reported else batch()
     total = {"CPU": 0.0, "memory": 0.0}
     free = {"CPU": 0.0, "memory": 0.0}
     for node in usage.batch:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...core.workspace import Workspace
-from ..happenings import broken, kept, last_runs, outcomes
+from ..happenings import kept, last_runs, outcomes
 from .problems import Missing
 from .tracking import iso, rows
 from ...operations import incidents as wrong
@@ -255,10 +255,10 @@ def pipelines(ws: Workspace, limit: int = 30) -> dict[str, Any]:
         shown.append({
             "name": name, "file": file or None, "last": run_row(newest, steps.get(newest.id, [])) if newest else None,
             "next_fire": min(fires, default=None), "schedules": mine,
+            "broken": newest is not None and newest.state in (tables.FAILED, tables.INTERRUPTED),
         })  # fmt: skip
-    failed = {run.id for run, _ in broken(ws, {name: [run] for name, run in last.items()})} if last else set()
     return {
-        "pipelines": [{**each, "broken": bool(each["last"]) and each["last"]["id"] in failed} for each in shown],
+        "pipelines": shown,
         "runs": [run_row(run, steps.get(run.id, [])) for run in runs], "incidents": incidents(ws),
         "scheduler": {"alive": awake(ws) > 0},
     }  # fmt: skip
