@@ -4,7 +4,6 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import { Problem } from './api';
 import { CATEGORY } from './commands';
-import { copyOf } from './form/copies';
 import { aiplatIcon } from './panel/icon';
 
 export const PIPELINE = 'aiplat:run-as-pipeline';
@@ -19,7 +18,7 @@ function loads(panel: NotebookPanel): boolean {
 export function inserter(app: JupyterFrontEnd, notebooks: INotebookTracker | null): (line: string) => Promise<void> {
   return async line => {
     const panel = notebooks?.currentWidget ?? null;
-    if (!panel || panel.isDisposed || copyOf(panel.context.path)) {
+    if (!panel || panel.isDisposed) {
       throw new Problem(-1, 'No notebook is open.', 'Open one, and insert the line again.');
     }
     await panel.context.ready;
@@ -48,7 +47,7 @@ export function runAsPipeline(
 ): void {
   const open = () => {
     const panel = notebooks.currentWidget;
-    return panel && !panel.isDisposed && !copyOf(panel.context.path) ? panel : null;
+    return panel && !panel.isDisposed ? panel : null;
   };
   app.commands.addCommand(PIPELINE, {
     label: 'Run as Pipeline',

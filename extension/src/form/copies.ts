@@ -2,13 +2,14 @@
 //
 // The copies are kept in .aiplat, which Jupyter's contents API hides, as it hides all folders that begin with a dot. They are records: nobody
 // edits them, and no kernel belongs to them.
-import type { DocumentRegistry } from '@jupyterlab/docregistry';
+import { JupyterFrontEnd } from '@jupyterlab/application';
+import { WidgetTracker } from '@jupyterlab/apputils';
 import type { INotebookContent } from '@jupyterlab/nbformat';
-import type { INotebookModel, NotebookPanel } from '@jupyterlab/notebook';
+import type { NotebookPanel, NotebookWidgetFactory } from '@jupyterlab/notebook';
 import { Contents, ServerConnection } from '@jupyterlab/services';
-import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 import { IAiplat, Problem } from '../api';
+import { aiplatIcon } from '../panel/icon';
 
 /** The name of the drive: what stands before the colon in a copy's path. */
 export const DRIVE = 'aiplat-run';
@@ -41,7 +42,12 @@ export async function fetchCopy(aiplat: IAiplat, run: string, step: string): Pro
     const told = body as { title?: string; todo?: string };
     throw new Problem(answer.status, told.title ?? 'There is no executed copy yet.', told.todo ?? '');
   }
-  return body as INotebookContent;
+  const content = body as INotebookContent;
+  // the engine's copies do not all say their language, and without a kernel nobody else does
+  if (!content.metadata.language_info?.name) {
+    content.metadata.language_info = { name: 'python', mimetype: 'text/x-python', file_extension: '.py' };
+  }
+  return content;
 }
 
 /** The drive. It holds one kind of file, `RUN/STEP/NAME.ipynb`, and nothing in it can be changed. */
@@ -107,23 +113,49 @@ function refuse(): Promise<never> {
   return Promise.reject(new Error('An executed copy is a record: it cannot be changed. Save it under another name.'));
 }
 
-/** Every notebook that is opened from the drive follows its run, however it was opened: by hand, by a link, after a reload. */
-export class LiveCopies implements DocumentRegistry.IWidgetExtension<NotebookPanel, INotebookModel> {
-  constructor(private readonly _aiplat: IAiplat) {}
+/** What the tracker and the layout call such a tab, and what opens it. */
+export const FACTORY = 'Executed copy';
 
-  createNew(panel: NotebookPanel, context: DocumentRegistry.IContext<INotebookModel>): IDisposable {
-    const nothing = new DisposableDelegate(() => undefined);
-    const at = copyOf(context.path);
-    if (!at) {
-      return nothing;
-    }
-    const { sessionContext } = context;
-    sessionContext.kernelPreference = { ...sessionContext.kernelPreference, shouldStart: false, canStart: false };
-    void import('./live').then(({ Live }) => {
-      if (!panel.isDisposed) {
-        new Live(this._aiplat, panel, context, at); // it goes when the panel goes
-      }
-    });
-    return nothing;
+/**
+ * A way of its own to open notebooks from the drive: without a kernel, without a toolbar for editing, and unknown to what looks after notebooks
+ * that are being worked on (it expects kernels). Made of the parts of the application's own notebooks.
+ */
+export async function addCopies(
+  app: JupyterFrontEnd,
+  aiplat: IAiplat,
+  tracker: WidgetTracker<NotebookPanel>
+): Promise<void> {
+  const { docRegistry } = app;
+  if (docRegistry.getWidgetFactory(FACTORY)) {
+    return;
   }
+  const [{ NotebookWidgetFactory }, { Live }] = await Promise.all([import('@jupyterlab/notebook'), import('./live')]);
+  const parts = docRegistry.getWidgetFactory('Notebook') as unknown as NotebookWidgetFactory | undefined;
+  if (!parts || docRegistry.getWidgetFactory(FACTORY)) {
+    return;
+  }
+  const factory = new NotebookWidgetFactory({
+    name: FACTORY,
+    modelName: 'notebook',
+    fileTypes: [], // it is asked for by name: nobody's own files open like this
+    readOnly: true,
+    preferKernel: false,
+    canStartKernel: false,
+    toolbarFactory: () => [],
+    rendermime: parts.rendermime,
+    contentFactory: parts.contentFactory,
+    mimeTypeService: parts.mimeTypeService,
+    editorConfig: parts.editorConfig,
+    notebookConfig: parts.notebookConfig
+  });
+  factory.widgetCreated.connect((_, panel) => {
+    const at = copyOf(panel.context.path);
+    if (at) {
+      panel.title.icon = aiplatIcon;
+      new Live(aiplat, panel, at); // it goes when the panel goes
+      panel.context.pathChanged.connect(() => void tracker.save(panel));
+      void tracker.add(panel);
+    }
+  });
+  docRegistry.addWidgetFactory(factory);
 }

@@ -61,7 +61,7 @@ export function CopyHeader(props: ICopyHeaderProps): JSX.Element {
             </button>
           )}
           <button type="button" className="aip-button" onClick={props.steps}>
-            Open steps
+            Steps
           </button>
         </span>
       </div>

@@ -1,6 +1,5 @@
 // What keeps an open executed copy up to date while its run goes on.
 import type { ICodeCellModel } from '@jupyterlab/cells';
-import type { DocumentRegistry } from '@jupyterlab/docregistry';
 import type { ICodeCell, INotebookContent, IOutput } from '@jupyterlab/nbformat';
 import type { INotebookModel, NotebookPanel } from '@jupyterlab/notebook';
 import { ReactWidget } from '@jupyterlab/ui-components';
@@ -75,7 +74,6 @@ export class Live implements IDisposable {
   constructor(
     private readonly _aiplat: IAiplat,
     private readonly _panel: NotebookPanel,
-    private readonly _context: DocumentRegistry.IContext<INotebookModel>,
     private readonly _at: { run: string; step: string }
   ) {
     this._header = new Header(() => this._above());
@@ -84,7 +82,7 @@ export class Live implements IDisposable {
     _aiplat.events.stateChanged.connect(this._stateChanged, this);
     this._listening = _aiplat.events.listen();
     _panel.disposed.connect(() => this.dispose());
-    void _context.ready.then(() => this._look());
+    void _panel.context.ready.then(() => this._look());
   }
 
   get isDisposed(): boolean {
@@ -132,7 +130,7 @@ export class Live implements IDisposable {
       if (this._isDisposed) {
         return;
       }
-      bring(this._context.model, content);
+      bring(this._panel.context.model, content);
       this._star();
       this._draw(null);
     } catch (caught) {
@@ -146,11 +144,14 @@ export class Live implements IDisposable {
 
   private _star(): void {
     const step = this._step;
-    const at = step?.state === 'running' && step.cell ? cellAt(this._context.model, step.cell) : -1;
+    const at = step?.state === 'running' && step.cell ? cellAt(this._panel.context.model, step.cell) : -1;
     this._panel.content.widgets.forEach((cell, index) => {
+      const before = cell.hasClass('aip-running-cell');
       cell.toggleClass('aip-running-cell', index === at);
-      if (index === at && cell.model.type === 'code') {
+      if (index === at) {
         cell.setPrompt('*');
+      } else if (before && cell.model.type === 'code') {
+        cell.setPrompt(`${(cell.model as ICodeCellModel).executionCount ?? ''}`);
       }
     });
   }

@@ -1,12 +1,12 @@
 // The plugins of this part: forms of verbs and their jobs, the palette, notebooks as pipelines.
 import { ILabShell, ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
-import { INotebookTracker } from '@jupyterlab/notebook';
+import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { ReadonlyPartialJSONObject, Token } from '@lumino/coreutils';
 import { IAiplat, IJob } from '../api';
 import { addVerbs } from '../commands';
 import { inserter, runAsPipeline } from '../notebook';
-import { CopyDrive, LiveCopies, pathOf } from './copies';
+import { addCopies, CopyDrive, copyOf, FACTORY, pathOf } from './copies';
 import { place } from './places';
 import type { FormContent, IFormArgs, IJobArgs, JobContent } from './tabs';
 
@@ -40,6 +40,7 @@ function addTabs(
 ): void {
   const formTabs = new WidgetTracker<FormTab>({ namespace: 'aiplat-forms' });
   const jobTabs = new WidgetTracker<JobTab>({ namespace: 'aiplat-jobs' });
+  const copyTabs = new WidgetTracker<NotebookPanel>({ namespace: 'aiplat-copies' });
   const insert = inserter(app, notebooks);
 
   /** A job's tab takes the place of the form of a notebook, and stands behind the form of a verb, which stays for another turn. */
@@ -105,14 +106,27 @@ function addTabs(
         properties: { run: { type: 'string' }, step: { type: 'string' }, name: { type: 'string' } }
       }
     },
-    execute: args => {
+    execute: async args => {
       const { run, step, name, ref } = args as { run: string; step: string; name?: string; ref?: string };
       const path = pathOf(run, step, name ?? `${step}.ipynb`);
       const options = ref && lab ? { ref, mode: 'tab-after' } : {};
-      return app.commands.execute('docmanager:open', { path, factory: 'Notebook', options });
+      await addCopies(app, aiplat, copyTabs);
+      return app.commands.execute('docmanager:open', { path, factory: FACTORY, options });
     }
   });
   if (restorer) {
+    void restorer.restore(copyTabs, {
+      command: COPY,
+      args: panel => {
+        const name =
+          panel.context.path
+            .split('/')
+            .pop()
+            ?.replace(/ \(run \w+\)\.ipynb$/, '.ipynb') ?? '';
+        return { ...copyOf(panel.context.path), name };
+      },
+      name: panel => panel.context.path
+    });
     void restorer.restore(formTabs, {
       command: FORM,
       args: tab => kept(tab.content.args),
@@ -142,7 +156,6 @@ const tabs: JupyterFrontEndPlugin<null> = {
   ): null => {
     addTabs(app, aiplat, lab, restorer, notebooks);
     app.serviceManager.contents.addDrive(new CopyDrive(aiplat));
-    app.docRegistry.addWidgetExtension('Notebook', new LiveCopies(aiplat));
     return null;
   }
 };
@@ -151,9 +164,12 @@ const palette: JupyterFrontEndPlugin<void> = {
   id: 'aiplat:palette',
   description: 'A command in the palette for every verb.',
   autoStart: true,
-  requires: [IForms, IAiplat, ICommandPalette],
-  activate: (app: JupyterFrontEnd, _forms: null, aiplat: IAiplat, commands: ICommandPalette): void => {
-    addVerbs(app, aiplat, commands, FORM);
+  requires: [IForms, IAiplat],
+  optional: [ICommandPalette],
+  activate: (app: JupyterFrontEnd, _forms: null, aiplat: IAiplat, commands: ICommandPalette | null): void => {
+    if (commands) {
+      addVerbs(app, aiplat, commands, FORM);
+    }
   }
 };
 
