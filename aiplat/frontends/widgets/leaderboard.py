@@ -61,6 +61,8 @@ class Leaderboard(Alive):
     def __init__(self, stop: Callable[[], None], **values: Any):
         super().__init__(**values)
         self._stop = stop
+        if self.comm is not None:
+            self.comm._reply_subshell_for = None  # see above: what the page says goes to the subshell that it names
         self.on_msg(self._said)
 
     def _said(self, _: Any, said: Any, __: Any) -> None:
