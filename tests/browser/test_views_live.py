@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from aiplat.frontends.widgets.comparison import Comparing
+from aiplat.frontends.widgets.profile import Profiling
+from aiplat.training.comparison import difference
+from aiplat.trust.intervals import Measure
 from tests.browser.homes import SLOW, write_notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
@@ -146,7 +150,9 @@ def test_views_fit_a_phone(views: Any, visit: Any, theme: str) -> None:
 def test_a_run_is_a_graph_while_its_cell_drives_it(views: Any, visit: Any) -> None:
     page = visit.lab("watch.ipynb", height=1400, width=1280)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=SLOW)
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
     box = page.locator(".aip-graph g[data-step=wait]")
     box.wait_for(timeout=SLOW)
@@ -172,3 +178,58 @@ def test_a_run_is_a_graph_while_its_cell_drives_it(views: Any, visit: Any) -> No
     assert page.locator(".aip-graph").count() == 1, "the one that watched has gone"
     visit.keep(page, "graph-done")
     assert not visit.wrong(page)
+
+
+ASK = """async ([script, name, asked]) => {
+  const view = await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+  return asked.map((given) => view[name](...given));
+}"""
+
+
+def test_the_browser_tells_runs_apart_as_python_does(browser: Any) -> None:
+    sides = [
+        None,
+        Measure(None),
+        Measure(0.5),
+        Measure(0.8, 0.7, 0.9, 90),
+        Measure(0.85, 0.8, 0.9, 90),
+        Measure(0.95, 0.91, 0.97, 90),
+    ]
+    pairs = [(name, a, b) for name in ("roc_auc", "log_loss", "unheard of") for a in sides for b in sides]
+    best = {"roc_auc": "high", "log_loss": "low", "unheard of": ""}
+    page = browser.new_page()
+    try:
+        asked = [[best[name], a and vars(a), b and vars(b)] for name, a, b in pairs]
+        told = page.evaluate(ASK, [str(Comparing._esm), "difference", asked])
+        lines = page.evaluate(
+            ASK, [str(Comparing._esm), "changedLines", [["a\nb\nc", "a\nc\nd"], ["", "x"], ["same", "same"]]]
+        )
+        columns = [
+            {"name": n, "type": "text", "missing": m, "distinct": 3, "notes": ["!"] * k}
+            for n, m, k in (("Age", 0, 0), ("income", 0.5, 1), ("page", 0.1, 2))
+        ]
+        ways = [
+            {"order": order, "only": only, "search": word}
+            for order, only, word in (
+                ("place", False, ""),
+                ("missing", False, ""),
+                ("notes", True, ""),
+                ("place", False, " AGE "),
+            )
+        ]
+        found = page.evaluate(ASK, [str(Profiling._esm), "chosen", [[columns, way] for way in ways]])
+        shares = page.evaluate(ASK, [str(Profiling._esm), "portion", [[0], [0.0004], [0.046], [0.5], [0.9999], [1]]])
+    finally:
+        page.close()
+    for (name, a, b), said in zip(pairs, told, strict=True):
+        change, apart, better = difference(name, a, b)
+        assert said == {
+            "change": None if change is None else pytest.approx(change),
+            "apart": apart,
+            "better": better,
+        }, (name, a, b)
+    assert lines == [[[" ", "a"], ["-", "b"], [" ", "c"], ["+", "d"]], [["+", "x"]], [[" ", "same"]]]
+    assert [[column["name"] for column in each] for each in found] == [
+        ["Age", "income", "page"], ["income", "page", "Age"], ["page", "income"], ["Age", "page"],
+    ]  # fmt: skip
+    assert shares == ["0 %", "< 0.1 %", "4.6 %", "50 %", "> 99.9 %", "100 %"]
