@@ -28,5 +28,8 @@ BENCHMARKS = {
     "sweep_vs_papermill": "benchmarks.kernels:sweep_vs_papermill",
     "saved_session": "benchmarks.saved:saved_session",
     "dashboard_ready": "benchmarks.dashboards:dashboard_ready",
+    "lab_start": "benchmarks.lab:lab_start",
+    "lab_bundle": "benchmarks.lab:lab_bundle",
+    "panel_paint": "benchmarks.lab:panel_paint",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }

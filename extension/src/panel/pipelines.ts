@@ -160,6 +160,7 @@ function runRow(run: IPipelineRun, level: number): IRow {
     run.cell && run.cells ? `cell ${run.cell}/${run.cells}` : ''
   ].filter(Boolean);
   const busy = mark === 'busy';
+  const called = [level === 1 ? run.pipeline : '', run.id.slice(0, 8), run.cause ?? ''].filter(Boolean).join(' · ');
   const part = run.cell && run.cells ? run.cell / run.cells : 0;
   return {
     key: `run:${run.id}`,
@@ -168,7 +169,7 @@ function runRow(run: IPipelineRun, level: number): IRow {
     level,
     mark,
     state: run.state,
-    label: busy ? at.join(' · ') || run.id : level === 1 ? `${run.pipeline} · ${run.id}` : run.id,
+    label: busy ? at.join(' · ') || called : called,
     ...(busy && run.started
       ? { since: when(run.started), progress: run.total ? Math.min(1, (run.done + part) / run.total) : undefined }
       : { note: ago(run.started) }),
