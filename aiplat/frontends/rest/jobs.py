@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,12 @@ class Job:
     view: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return dict(vars(self))
+        """As JSON; times are ISO texts in UTC."""
+        return {**vars(self), "started": _iso(self.started), "ended": _iso(self.ended)}
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def folder_of(ws_state: Path) -> Path:
