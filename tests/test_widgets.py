@@ -171,6 +171,57 @@ def test_a_press_is_heard_while_the_kernel_works() -> None:
         live._widget.close()
 
 
+BUSY = """
+import threading, time
+from aiplat.frontends.widgets.leaderboard import Leaderboard
+from IPython.display import display
+pressed = threading.Event()
+board = Leaderboard(pressed.set, board={})
+turns = 0
+while not pressed.is_set() and turns < 3000:  # a search shows its board from the main thread, over and over
+    board.board = {"elapsed": turns}
+    turns += 1
+    time.sleep(0.02)
+print("stopped" if pressed.is_set() else "not heard")
+"""
+
+
+def test_a_busy_kernel_hears_the_press_in_its_subshell() -> None:
+    """As JupyterLab sends it: a comm message whose header names a subshell, while the main shell executes."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+    try:
+        client.execute(BUSY)
+        comm = shown = ""
+        while not shown:  # the board is shown from the busy thread
+            said = client.get_iopub_msg(timeout=120)
+            assert said["msg_type"] != "error", said["content"]
+            data = said["content"].get("data", {})
+            if said["msg_type"] == "comm_open" and data["state"].get("_model_name") == "AnyModel":
+                comm = said["content"]["comm_id"]
+            shown = comm if said["msg_type"] == "comm_msg" and said["content"]["comm_id"] == comm else ""
+        asked = client.session.msg("create_subshell_request", {})
+        client.control_channel.send(asked)
+        subshell = client.control_channel.get_msg(timeout=60)["content"]["subshell_id"]
+        press = client.session.msg(
+            "comm_msg", {"comm_id": comm, "data": {"method": "custom", "content": {"kind": "stop"}}}
+        )
+        press["header"]["subshell_id"] = subshell
+        client.shell_channel.send(press)
+        told_: list[str] = []
+        while not told_ or told_[-1] == "heard":
+            said = client.get_iopub_msg(timeout=120)
+            if said["msg_type"] == "stream":
+                told_.append(said["content"]["text"].strip())
+            elif said["msg_type"] == "comm_msg" and said["content"]["data"].get("method") == "custom":
+                told_.append(said["content"]["data"]["content"]["kind"])
+        assert told_[-1] == "stopped" and "heard" in told_
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
 def test_the_view_of_a_search_ends_as_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ export default {
     const tell = announcer(root);
     el.append(root);
     const opened = new Map(); // number of an entry to what the kernel said of it, or null while it is asked
-    let chosen = "", reason = "", busy = false;
+    let chosen = "", reason = "", sent = "", busy = false;
 
     const send = (words) => model.send(words);
     const open = (seq) => {
@@ -60,7 +60,7 @@ export default {
       const ok = h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}`, "data-key": "ok", disabled: busy || !reason.trim() }, busy ? "One moment …" : deed.label);
       const give = () => { chosen = ""; draw(); focusOn(`act ${deed.verb}`); };
       return h("form", { "aria-label": deed.label, onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); give(); } },
-          onsubmit: (event) => { event.preventDefault(); if (busy || !reason.trim()) return; busy = true; send({ kind: "do", key: deed.key, reason }); draw(); } },
+          onsubmit: (event) => { event.preventDefault(); if (busy || !reason.trim()) return; busy = true; sent = deed.key; send({ kind: "do", key: deed.key, reason }); draw(); } },
         h("p", {}, `${deed.means[0].toUpperCase()}${deed.means.slice(1)}.`),
         h("label", {}, h("span", {}, "Why? It stays in the ledger, under your name."), words),
         h("div", { class: "bar" }, ok, h("button", { type: "button", class: "button", "data-key": "cancel", onclick: give }, "Cancel")),
@@ -98,11 +98,11 @@ export default {
         const board = model.get("board"), ok = said.kind === "looked" || said.ok;
         if (said.kind === "done") redraw(outcome, h("div", { class: `outcome ${ok ? "good" : "bad"}` }, h("p", {}, `${ok ? "✓" : "✗"} ${said.what}`), said.todo ? h("p", {}, "→ ", said.todo) : null));
         else redraw(outcome);
-        if (ok && said.kind === "done") [chosen, reason] = ["", ""];
+        if (ok && said.kind === "done" && chosen === sent) [chosen, reason] = ["", ""];
         tell(`${said.what ?? ""} ${board.holds ? "The gate is open." : `The gate is closed: ${board.summary}.`}`.trim());
       }
       draw();
-      if (said?.kind === "done" && said.ok) focusOn("look");
+      if (said?.kind === "done" && said.ok && !chosen) focusOn("look"); // the button that was pressed is gone
     };
 
     draw();
