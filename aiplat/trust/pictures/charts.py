@@ -6,6 +6,7 @@
 __all__ = ['VERDICTS', 'Row', 'Axis', 'axis', 'forest', 'failing', 'comparisons', 'told', 'comparisons_alt']
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #fa0de409
+import hashlib
 import html
 import math
 import textwrap
@@ -123,19 +124,33 @@ _PLOT: Mapping[str, dict[str, Any]] = {
     "p": {"x": "34%", "y": 0, "width": "29%"},
     "q": {"x": "4%", "y": 20, "width": "50%", "display": "none"},
 }
+# A saved notebook holds each letter of a picture: long names of colours stand once, at its top.
+_COLOURS = {"--a": ACCENT, "--d": DIM, "--r": RULE}
+
+
+def _named(parts: Sequence[str]) -> tuple[str, str]:
+    """Parts under a name, and the mention that stands for them elsewhere.
+
+    The name is made of the content, so it does not matter which of two equal ones a page finds.
+    """
+    name = f"a{hashlib.sha256(''.join(parts).encode()).hexdigest()[:8]}"
+    return group("", *parts, id=name), element("use", href=f"#{name}")
 
 
 def _plot(inside: Sequence[str], kinds: str = "pq", **more: Any) -> str:
-    """The plot of a row, for a desk and for a phone."""
+    """The plot of a row, for a desk and for a phone, where the one of the desk is mentioned."""
     about: dict[str, Any] = {"tag": "svg", "height": _STEP, "overflow": "visible"}
-    return "".join(group("", *inside, **about, class_=kind, **(_PLOT[kind] | more)) for kind in kinds)
+    parts = _named(inside) if len(kinds) > 1 else ["".join(inside)]
+    return "".join(
+        group("", part, **about, class_=kind, **(_PLOT[kind] | more)) for kind, part in zip(kinds, parts, strict=True)
+    )
 
 
 def _last(said: str, colour: str, weight: int | None = None) -> str:
     return element("text", said, class_="e", x="100%", y=16, text_anchor="end", fill=colour, font_weight=weight)
 
 
-def _sheet(rows: Sequence[tuple[str, int, Sequence[str]]], title: str) -> str:
+def _sheet(rows: Sequence[tuple[str, int, Sequence[str]]], title: str, defined: str = "") -> str:
     """The whole plot from its rows: what each says when pointed at, its height on a phone, and its places."""
     y, narrow, out = 0, 0, []
     if title:
@@ -148,11 +163,18 @@ def _sheet(rows: Sequence[tuple[str, int, Sequence[str]]], title: str) -> str:
         at = {"class_": "row", "transform": f"translate(0 {y})", "style": f"--y:{narrow}px"}
         out.append(group(tip, back, *places, **at))
         y, narrow = y + _STEP, narrow + tall
-    style = f"width:100%;max-width:46rem;height:{y}px;--tall:{narrow}px"
+    drawn, names = "".join(out), ""
+    for name, colour in _COLOURS.items():
+        drawn, defined = (
+            drawn.replace(f'"{colour}"', f'"var({name})"'),
+            defined.replace(f'"{colour}"', f'"var({name})"'),
+        )
+        names += f";{name}:{colour}"
+    style = f"width:100%;max-width:46rem;height:{y}px;--tall:{narrow}px{names}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="aiplat-forest" width="100%" height="{y}" style="{style}" '
         f'font-family="inherit" font-size="12" fill="{html.escape(INK)}" aria-hidden="true">'
-        f"<style>{_SHEET}</style>{''.join(out)}</svg>"
+        f"<style>{_SHEET}</style><defs>{defined}</defs>{drawn}</svg>"
     )
 
 
@@ -174,10 +196,7 @@ def _interval(m: Measure, scale: Axis, colour: str, shape: str, hollow: bool) ->
 
 
 def _grid(scale: Axis, last: bool = False) -> list[str]:
-    out = [
-        element("line", x1=(p := scale.percent(t)), x2=p, y1=0, y2=5 if last else _STEP, stroke=RULE)
-        for t in scale.marks
-    ]
+    out = [element("line", x1=(p := scale.percent(t)), x2=p, y2=5 if last else _STEP, stroke=RULE) for t in scale.marks]
     if last:
         shown = {t: f"{t:,g}" for t in scale.marks}
         out += [
@@ -224,15 +243,16 @@ def forest(rows: Sequence[Row], *, title: str = "", lowest: float | None = None,
     found = [m for row in rows if (m := row.measure) is not None and _known(m.value)]
     scale = axis(found, lowest=lowest, highest=highest)
     drawn: list[tuple[str, int, Sequence[str]]] = []
+    defined, ground = _named(_grid(scale))
     for row in rows:
-        places, m = _words(row, _grid(scale)), row.measure
+        places, m = _words(row, [ground]), row.measure
         if m is not None and _known(m.value):
             colour = ACCENT if row.compared else DIM
-            places += [_plot([*_grid(scale), *_interval(m, scale, colour, "circle", not row.compared)]), _numbers(m)]
+            places += [_plot([ground, *_interval(m, scale, colour, "circle", not row.compared)]), _numbers(m)]
         if m is not None:
             places.append(_last(f"n {m.n:,}", DIM))
         drawn.append((_tip(row), _HEAD if m is None else _PHONE, places))
-    return _sheet([*drawn, ("", _HEAD, [_plot(_grid(scale, last=True), y=0)])], title)
+    return _sheet([*drawn, ("", _HEAD, [_plot(_grid(scale, last=True), y=0)])], title, defined)
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #97366948
 VERDICTS: Mapping[str, tuple[str, str, str, bool]] = {  # colour, sign, shape of the point, hollow
@@ -321,20 +341,20 @@ def comparisons(
     )
     scale = axis(found, more=[nothing, *needed], lowest=0 if ratio else None)
     drawn: list[tuple[str, int, Sequence[str]]] = []
-    ground = [*_grid(scale), *_ground(scale, stretches, nothing)]
+    defined, ground = _named([*_grid(scale), *_ground(scale, stretches, nothing)])
     for row in rows:
-        places, m = _words(row, ground), row.measure
+        places, m = _words(row, [ground]), row.measure
         if m is not None and _known(m.value):
             plain = (ACCENT if row.compared else DIM, "", "circle", not row.compared)
             colour, _, shape, hollow = VERDICTS.get(row.verdict, plain)
-            places += [_plot([*ground, *_interval(m, scale, colour, shape, hollow)]), _numbers(m)]
+            places += [_plot([ground, *_interval(m, scale, colour, shape, hollow)]), _numbers(m)]
         if m is not None:
             places.append(_verdict(row))
         drawn.append((_tip(row), _HEAD if m is None else _PHONE, places))
     drawn.append(("", _HEAD, [_plot(_grid(scale, last=True), y=0)]))
     if stretches:
         drawn.append(("", _HEAD, [_plot([element("text", _legend(bound, ratio, fails), x=0, y=14, fill=DIM)], y=0)]))
-    return _sheet(drawn, title)
+    return _sheet(drawn, title, defined)
 
 
 def _legend(bound: float | None, ratio: bool, fails: str) -> str:
