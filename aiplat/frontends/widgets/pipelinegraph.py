@@ -7,7 +7,6 @@ __all__ = ['MOST', 'step_blocks', 'parts_of', 'read', 'PipelineGraph', 'of', 'Fo
 
 # %% ../../../nbs/frontends/widgets/pipelinegraph.ipynb #772ae417
 import html
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
