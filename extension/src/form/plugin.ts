@@ -1,5 +1,11 @@
 // The plugins of this part: forms of verbs and their jobs, the palette, notebooks as pipelines.
-import { ILabShell, ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import {
+  ILabShell,
+  ILayoutRestorer,
+  ITreePathUpdater,
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
 import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { ReadonlyPartialJSONObject, Token } from '@lumino/coreutils';
@@ -146,15 +152,22 @@ const tabs: JupyterFrontEndPlugin<null> = {
   autoStart: true,
   provides: IForms,
   requires: [IAiplat],
-  optional: [ILabShell, ILayoutRestorer, INotebookTracker],
+  optional: [ILabShell, ILayoutRestorer, INotebookTracker, ITreePathUpdater],
   activate: (
     app: JupyterFrontEnd,
     aiplat: IAiplat,
     lab: ILabShell | null,
     restorer: ILayoutRestorer | null,
-    notebooks: INotebookTracker | null
+    notebooks: INotebookTracker | null,
+    address: ITreePathUpdater | null
   ): null => {
     addTabs(app, aiplat, lab, restorer, notebooks);
+    if (lab && address) {
+      // the page's address must not name a copy: at the next reload Lab would look for it in the file browser
+      const clean = (_: ILabShell, changed: ILabShell.ICurrentPathChangedArgs) =>
+        void (copyOf(changed.newValue) && address(''));
+      void app.restored.then(() => lab.currentPathChanged.connect(clean));
+    }
     app.serviceManager.contents.addDrive(new CopyDrive(aiplat));
     return null;
   }
