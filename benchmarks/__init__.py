@@ -31,5 +31,6 @@ BENCHMARKS = {
     "lab_start": "benchmarks.lab:lab_start",
     "lab_bundle": "benchmarks.lab:lab_bundle",
     "panel_paint": "benchmarks.lab:panel_paint",
+    "panel_refresh": "benchmarks.rest:panel_refresh",
     "clone_to_demo": "benchmarks.demo:clone_to_demo",
 }
