@@ -75,9 +75,11 @@ def test_where_there_are_no_subshells_the_server_interrupts_the_kernel(visit: Vi
 
 def _say(board: Any, button: str, reason: str) -> None:
     """Press a button of the board and give the reason, by keyboard alone."""
+    from playwright.sync_api import expect
+
     act = board.get_by_role("button", name=f"{button} …")
     act.wait_for(timeout=SLOW)
-    board.page.wait_for_function("act => act.isConnected && !act.disabled", arg=act.element_handle(), timeout=SLOW)
+    expect(act).to_be_enabled(timeout=SLOW)  # redrawn when the kernel has answered
     act.focus()
     act.press("Enter")
     words = board.locator("textarea")
