@@ -228,10 +228,10 @@ def test_tabs_come_back_after_a_reload(look: Visit, busy: Any) -> None:
     row(page, "runs", "zebra").first.click()
     page.wait_for_selector(".aip-Detail .aiplat", timeout=SLOW)
     title = page.inner_text(".lm-DockPanel-tabBar .lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel")
-    # the layout itself is saved last, when the tab has its place in it
+    # the layout itself is saved last, when the tab has its place in front
     page.wait_for_function(
         """() => fetch('/lab/api/workspaces/' + location.pathname.split('/').pop()).then(answer => answer.json())
-        .then(saved => JSON.stringify(saved.data?.['layout-restorer:data'] ?? '').includes('aiplat-detail:run:'))""",
+        .then(saved => saved.data?.['layout-restorer:data']?.main?.current?.startsWith('aiplat-detail:run:'))""",
         timeout=SLOW,
         polling=500,
     )
