@@ -216,7 +216,8 @@ def _table_html(table: Table) -> str:
         "<tr>" + "".join(cell("td", fmt(v), c, table.kinds.get((r, c), "plain")) for c, v in enumerate(row)) + "</tr>"
         for r, row in enumerate(table.rows)
     )
-    return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    named = f' role="region" aria-label="{e(table.title)}"' if table.title else ""
+    return f'<div class="wide" tabindex="0"{named}><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 # %% ../../nbs/core/show.ipynb #5db515fb
 def to_html(blocks: Sequence[Block], style: bool = True) -> str:

@@ -107,7 +107,7 @@ function thresholds(state, data, save) {
   });
   const head = h("tr", {}, h("th", { scope: "col" }, state.by), state.mode === "each" ? h("th", { scope: "col", class: "num" }, "threshold") : null, h("th", { scope: "col", class: "num" }, "n"),
     ...Object.values(RATES).map((name) => h("th", { scope: "col", class: "num" }, name.replace("true-positive rate", "TPR").replace("false-positive rate", "FPR"))));
-  const table = h("div", { class: "wide" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows.map((each) => each.row))));
+  const table = h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "groups" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows.map((each) => each.row))));
 
   // one slider for all, and dragging in the picture
   const value = h("output", {});

@@ -58,7 +58,7 @@ function table(board) {
       h("td", { class: "num" }, duration(row.seconds)),
       h("td", { class: "note", title: row.note }, h("div", {}, row.note)));
   });
-  return h("div", { class: "wide" },
+  return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "trials" },
     h("table", {}, h("thead", {}, h("tr", {}, ...named.map(([text, kind]) => (text ? h("th", { class: kind, scope: "col" }, text) : h("td", { class: kind }))))), h("tbody", {}, ...body)),
     board.more ? h("p", { class: "hint" }, `and ${whole(board.more)} more`) : null);
 }
