@@ -57,7 +57,7 @@ def _resting(seconds: float = 3.0) -> None:
     import psutil
 
     quiet = 0.0
-    end = time.monotonic() + 120
+    end = time.monotonic() + 20
     while quiet < seconds and time.monotonic() < end:
         quiet = quiet + 0.5 if psutil.cpu_percent(0.5) < 30 else 0.0
 

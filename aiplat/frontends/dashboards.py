@@ -250,7 +250,7 @@ def dashboard(
         return found
     return _stay(process, found)
 
-
+# %% ../../nbs/frontends/dashboards.ipynb #b215ff6d
 def _remember(ws: Workspace, found: Dashboard) -> None:
     """Leave word of a server in the background, readable by its owner only."""
     record = {**mark(found.pid), "address": found.address, "people": found.people}

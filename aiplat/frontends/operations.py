@@ -172,38 +172,7 @@ class Operations(Result):
 
     def parts(self) -> dict[str, str]:
         """The parts of the page as HTML, from top to bottom; a part with nothing in it is empty."""
-        seen = self.seen
-        about = f"{self.root} · read {fmt(datetime.fromtimestamp(seen.now, UTC))} · {self.user} · for reading only"
-        top = (
-            menu("operations.ipynb")
-            + f'<section class="top">{to_html([Heading("Operations"), Text(about, "dim")], style=False)}</section>'
-        )
-        figures = "".join(_box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in self.figures())
-        style = f"<style>{STYLE}{LAYOUT}{PAGE}</style>"
-        cluster = _box("half cluster", [Heading("Cluster", 3), *cluster_blocks(seen.machines, self.load)])
-        if self.blank:
-            return {"style": style, "top": top, "start": _box("start", self.first_steps()), "machines": cluster}
-        failures = "".join(_box("wrong", group) for group in wrong(seen))
-        well = (
-            _box("well", [Text("every pipeline that ran lately went well the last time", "good")])
-            if not failures and seen.runs
-            else ""
-        )
-        pipes = _boxes("all", "Pipelines", [pipeline_blocks(seen, name) for name in seen.names], "pipe")
-        pipes = pipes.replace('<div class="pipe">', '<div class="pipes"><div class="pipe">', 1)
-        pipes = pipes.removesuffix("</section>") + "</div></section>" if pipes else ""
-        comes = ""
-        if seen.ahead:
-            broad, narrow = _box("broad", [timeline(seen)], "div"), _box("narrow", ahead_blocks(seen), "div")
-            comes = f'<section class="ahead">{to_html([Heading("The next 24 hours", 3)], style=False)}{broad}{narrow}</section>'
-        halves = _box("half sched", [Heading("Schedulers", 3), *scheduler_blocks(seen)])
-        halves += cluster
-        table = _box("table", [Heading("Schedules", 3), *schedules_table(seen)]) if seen.schedules else ""
-        return {
-            "style": style, "top": top, "figures": f'<div class="row">{figures}</div>', "wrong": failures or well,
-            "running": _boxes("now", "Running", running(seen), "under"), "pipelines": pipes, "ahead": comes, "schedules": table,
-            "machines": f'<div class="row">{halves}</div>',
-        }  # fmt: skip
+        return _parts(self)
 
     def _repr_html_(self) -> str:
         return f'<div class="{CLASSES}">{"".join(self.parts().values())}</div>'
@@ -222,6 +191,44 @@ class Operations(Result):
 
 
 CLASSES = "aiplat-page aiplat-operations"
+
+# %% ../../nbs/frontends/operations.ipynb #93971dcf
+def _parts(page: Operations) -> dict[str, str]:
+    """The parts of the page as HTML, from top to bottom; a part with nothing in it is empty."""
+    seen = page.seen
+    about = f"{page.root} · read {fmt(datetime.fromtimestamp(seen.now, UTC))} · {page.user} · for reading only"
+    top = (
+        menu("operations.ipynb")
+        + f'<section class="top">{to_html([Heading("Operations"), Text(about, "dim")], style=False)}</section>'
+    )
+    figures = "".join(_box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in page.figures())
+    style = f"<style>{STYLE}{LAYOUT}{PAGE}</style>"
+    cluster = _box("half cluster", [Heading("Cluster", 3), *cluster_blocks(seen.machines, page.load)])
+    if page.blank:
+        return {"style": style, "top": top, "start": _box("start", page.first_steps()), "machines": cluster}
+    failures = "".join(_box("wrong", group) for group in wrong(seen))
+    well = (
+        _box("well", [Text("every pipeline that ran lately went well the last time", "good")])
+        if not failures and seen.runs
+        else ""
+    )
+    pipes = _boxes("all", "Pipelines", [pipeline_blocks(seen, name) for name in seen.names], "pipe")
+    pipes = pipes.replace('<div class="pipe">', '<div class="pipes"><div class="pipe">', 1)
+    pipes = pipes.removesuffix("</section>") + "</div></section>" if pipes else ""
+    comes = ""
+    if seen.ahead:
+        broad, narrow = _box("broad", [timeline(seen)], "div"), _box("narrow", ahead_blocks(seen), "div")
+        comes = (
+            f'<section class="ahead">{to_html([Heading("The next 24 hours", 3)], style=False)}{broad}{narrow}</section>'
+        )
+    halves = _box("half sched", [Heading("Schedulers", 3), *scheduler_blocks(seen)])
+    halves += cluster
+    table = _box("table", [Heading("Schedules", 3), *schedules_table(seen)]) if seen.schedules else ""
+    return {
+        "style": style, "top": top, "figures": f'<div class="row">{figures}</div>', "wrong": failures or well,
+        "running": _boxes("now", "Running", running(seen), "under"), "pipelines": pipes, "ahead": comes, "schedules": table,
+        "machines": f'<div class="row">{halves}</div>',
+    }  # fmt: skip
 
 # %% ../../nbs/frontends/operations.ipynb #c1a346cf
 def live(page: Operations) -> Any:
