@@ -19,6 +19,7 @@ from aiplat.release.registry import register as register
 from aiplat.release.registry import models as models
 from aiplat.release.registry import gate as gate
 from aiplat.release.registry import approve as approve
+from aiplat.release.registry import refuse as refuse
 from aiplat.release.registry import promote as promote
 from aiplat.release.registry import rollback as rollback
 from aiplat.release.batch import predict as predict
