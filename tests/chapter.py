@@ -39,7 +39,9 @@ def fold(name: str) -> None:
                 (Path(scratch) / "adult").symlink_to(ADULT)
             os.environ["AIPLAT_HOME"] = scratch
         place = {"metadata": {"path": scratch if tutorial else target.parent}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place, store_widget_state=False).execute()
+        NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources=place, store_widget_state=False
+        ).execute()
     nbformat.write(notebook, target)
     subprocess.run(["nbdev-clean", "--fname", str(target)], check=True, cwd=ROOT)
 

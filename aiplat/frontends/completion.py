@@ -299,7 +299,7 @@ def values(verb: Verb, wanted: Taken, line: Line) -> Iterator[Choice]:
 def _tables(names: Mapping[str, Any]) -> Iterator[Choice]:
     for name, value in names.items():
         if not name.startswith("_") and is_table(value):
-            size = getattr(value, "shape", ())
+            size: tuple[int, ...] = getattr(value, "shape", ())
             yield Choice(name, f"table · {size[0]:,} × {size[1]:,}" if len(size) == 2 else "table")
 
 

@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.evidence import Evidence
 from ..core.records import as_run
 from ..core.refs import ModelVersion, Run, find_model
-from ..core.show import Block, Code, Facts, Heading, Kind, Line, Table, Text, fmt
+from ..core.show import Block, Code, Heading, Kind, Line, Table, Text, fmt
 from ..core.workspace import Workspace
 from .pages import ago
 from ..release.aliases import Held, aliases, history

@@ -96,7 +96,12 @@ def test_two_people(served: Any, offline: Any, tmp_path: Path) -> None:
     assert "credit/1 is production again" in said and holder(ws, "credit", "production") == 1
     moves = [e for name in ("promote", "rollback") for e in ledger.entries(ws, action=name, phase="intent")]
     assert {e.actor for e in moves} == {"rosa"} and not ledger.breaks(ws) and not wrong
-    assert [e.body.get("reason") for e in moves] == [None, "it is time", "better in every group", "complaints from customers"]
+    assert [e.body.get("reason") for e in moves] == [
+        None,
+        "it is time",
+        "better in every group",
+        "complaints from customers",
+    ]
 
 
 FORGE = """(key) => {
@@ -146,7 +151,14 @@ def test_the_page_fits(served: Any, offline: Any, theme: str, tmp_path: Path) ->
     _, people = served
     page = offline(_page(people["rosa"], "credit/1", theme=theme))
     _seen(page, "you are rosa (risk)")
-    for said in ("credit · version 1", "What you can do", "in production since", "Who is treated how?", "What it is for", "Who did what"):
+    for said in (
+        "credit · version 1",
+        "What you can do",
+        "in production since",
+        "Who is treated how?",
+        "What it is for",
+        "Who did what",
+    ):
         assert said in page.inner_text(".aiplat-model"), said
     back = page.evaluate("getComputedStyle(document.querySelector('.aiplat-page section.deeds')).backgroundColor")
     assert (sum(int(part) for part in back.strip("rgba()").split(",")[:3]) < 200) == (theme == "dark")

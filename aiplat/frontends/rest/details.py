@@ -145,7 +145,7 @@ def _of_table(table: str, column: str, needed: str) -> Callable[[Asked], list[st
 
     return read
 
-
+# %% ../../../nbs/frontends/rest/details.ipynb #3536c0ac
 def _columns(asked: Asked) -> list[str]:
     """The columns of the data that stands in the form's other field."""
     data = asked.query.get("data", "")
@@ -231,7 +231,7 @@ def notebook(asked: Asked) -> dict[str, Any]:
         return {"path": path, "parameters": [], "problem": {"title": error.what, "todo": error.todo}}
     return {"path": path, "parameters": found}
 
-
+# %% ../../../nbs/frontends/rest/details.ipynb #cd05f9f0
 def parameter(one: Any) -> dict[str, Any]:
     """A parameter of a notebook with the schema of its field.
 

@@ -88,7 +88,7 @@ def steps_of(ws: Workspace, runs: Iterable[str]) -> dict[str, list[StepRow]]:
             found.setdefault(step.run, {})[step.key] = step
     return {run: list(steps.values()) for run, steps in found.items()}
 
-
+# %% ../../../nbs/frontends/rest/nights.ipynb #b484ba51
 def run_of(ws: Workspace, id_: str) -> dict[str, Any]:
     """One run with its steps.
 

@@ -216,7 +216,7 @@ def runs(ws: Workspace, limit: int = 50, before: str = "") -> dict[str, Any]:
     ]
     return {"runs": listed, **({"next": ids[-1]} if len(found) > limit else {})}
 
-
+# %% ../../../nbs/frontends/rest/tracking.ipynb #7eb52791
 def _asked(ws: Workspace, limit: int, before: str) -> dict[str, Any]:
     """A page of runs from a server that speaks HTTP, which knows no "before": what came before is read too, up to a thousand."""
     found = list_runs(ws, limit=min(1000, limit + 1 if not before else 1000))
@@ -239,7 +239,7 @@ def _asked(ws: Workspace, limit: int, before: str) -> dict[str, Any]:
 def _quoted(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names)) or [""]
 
-
+# %% ../../../nbs/frontends/rest/tracking.ipynb #3fed5bf8
 def registry(ws: Workspace, name: str = "") -> dict[str, dict[str, int]]:
     """The names in the registry, each with its aliases.
 
@@ -269,7 +269,7 @@ def registry(ws: Workspace, name: str = "") -> dict[str, dict[str, int]]:
         named.setdefault(model, {})[alias] = int(version)
     return named
 
-
+# %% ../../../nbs/frontends/rest/tracking.ipynb #862b00fa
 def versions(
     ws: Workspace, name: str, aliases: Mapping[str, int], limit: int, before: int = 0
 ) -> tuple[list[ModelVersion], int]:

@@ -166,7 +166,7 @@ def begun(ws: Workspace, parent: str) -> dict[tuple[str, int], str]:
     steps = [(run.info.run_id, run.data.tags) for run in found if "aiplat.step" in run.data.tags]
     return {(tags["aiplat.step"], int(tags["aiplat.attempt"])): run for run, tags in steps}
 
-
+# %% ../../../nbs/operations/pipelines/recording.ipynb #34a85539
 def log_step(ws: Workspace, parent: str, row: StepRow, around: Mapping[str, Any], run: str = "") -> str:
     """Write the MLflow run of an executed step, a new one or the one that was begun; its id."""
     from mlflow.entities import Param
