@@ -26,13 +26,12 @@ install:
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(PY) --requirements requirements.lock
-	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat # else pip would write through the link of the last time
 	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --editable .
-	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat && ln -s $(CURDIR)/aiplat/labextension $(VENV)/share/jupyter/labextensions/aiplat
 	@sha256sum pyproject.toml requirements.lock > $(VENV)/.installed
 
 extension: setup ## build the JupyterLab extension anew; reload the page to see it
 	@cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm build
+	@rm -rf $(VENV)/share/jupyter/labextensions/aiplat && cp -r aiplat/labextension $(VENV)/share/jupyter/labextensions/aiplat # Voila serves no links
 
 demo: ## the main job on a sample, or on your file: make demo DATA=file.csv TARGET=column BY=column,column
 	@start=$$(date +%s); $(MAKE) --silent setup && ready=$$(date +%s) \

@@ -194,7 +194,7 @@ def test_completion_and_help_in_lab(visit: Visit) -> None:
     page.keyboard.type("%aiplat show ")
     page.keyboard.press("Tab")
     page.wait_for_selector(".jp-Completer:visible")
-    shown = page.inner_text(".jp-Completer")
+    shown = page.inner_text(".jp-Completer").replace("\xa0", " ").replace("\n", "")
     assert "last" in shown and "by hand 3" in shown and "credit@production" in shown
     visit.keep(page, "completion")
     page.keyboard.press("Escape")

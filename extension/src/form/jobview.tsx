@@ -330,11 +330,21 @@ export function JobView(props: IJobProps): JSX.Element {
           <Made {...props} job={job} />
         </span>
       </header>
-      <code className="aip-line">{job.line}</code>
+      <code className="aip-line" tabIndex={0}>
+        {job.line}
+      </code>
       {problem && <ProblemLines problem={problem} />}
       {far && <Progress far={far} />}
       {!html && job.problem && <ProblemLines problem={job.problem} />}
-      {html && <div className="aip-result jp-RenderedHTMLCommon" dangerouslySetInnerHTML={{ __html: html }} />}
+      {html && (
+        <div
+          className="aip-result jp-RenderedHTMLCommon"
+          role="region"
+          aria-label="Result"
+          tabIndex={0}
+          dangerouslySetInnerHTML={{ __html: html }}
+        />
+      )}
       {running ? (
         <Log lines={job.lines} />
       ) : (

@@ -190,14 +190,17 @@ const notebook: JupyterFrontEndPlugin<void> = {
   id: 'aiplat:forms',
   description: 'The button "Run as pipeline" in the toolbar of notebooks.',
   autoStart: true,
-  requires: [IForms, INotebookTracker],
-  optional: [ICommandPalette],
+  requires: [IForms],
+  optional: [INotebookTracker, ICommandPalette], // Voila has neither
   activate: (
     app: JupyterFrontEnd,
     _forms: null,
-    notebooks: INotebookTracker,
+    notebooks: INotebookTracker | null,
     commands: ICommandPalette | null
   ): void => {
+    if (notebooks === null) {
+      return;
+    }
     runAsPipeline(app, notebooks, commands, FORM);
   }
 };
