@@ -184,7 +184,7 @@ def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
 STYLE = """
 .aiplat.aiplat{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit);max-width:64rem;
  --good:color-mix(in srgb,var(--jp-success-color1,#1b7f3b) 72%,var(--jp-ui-font-color1,currentcolor));--bad:color-mix(in srgb,var(--jp-error-color1,#b3261e) 72%,var(--jp-ui-font-color1,currentcolor));
- --warn:color-mix(in srgb,var(--jp-warn-color1,#9a5b00) 72%,var(--jp-ui-font-color1,currentcolor));--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884);
+ --warn:color-mix(in srgb,var(--jp-warn-color1,#9a5b00) 62%,var(--jp-ui-font-color1,currentcolor));--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884);
  :is(h2,h3,h4){margin:.9em 0 .3em;font-weight:600;line-height:1.25} h2{font-size:1.25em} h3{font-size:1.1em} h4{font-size:1em} p{margin:.2em 0}
  .good{color:var(--good)} .bad{color:var(--bad)} .warn{color:var(--warn)} .dim{color:var(--dim)} .wide{overflow-x:auto}
  table{table-layout:auto;border-collapse:collapse;margin:.4em 0;font-size:inherit;font-variant-numeric:tabular-nums;border:0} caption{text-align:left;font-weight:600;padding:.2em 0}
