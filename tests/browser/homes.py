@@ -282,6 +282,14 @@ class Visit:
         """A notebook as a page of Voila's."""
         return self.page(f"/voila/render/{urllib.parse.quote(path)}?theme={theme}", **how)
 
+    def fresh(self, path: str) -> str:
+        """The name of a copy of a notebook of the served folder, which nobody has run: of a widget whose kernel is another one,
+        Lab's manager of widgets says on the console that it is not there."""
+        source = self.homes.root / path
+        copy = source.with_stem(f"{source.stem}-{next(_COUNT)}")
+        shutil.copy(source, copy)
+        return str(copy.relative_to(self.homes.root))
+
     def ready(self, page: Any) -> None:
         """Wait until Lab or Notebook 7 has restored its windows, after opening and after a reload."""
         page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored.then(() => true)", timeout=SLOW)
@@ -326,10 +334,13 @@ class Visit:
         return picture
 
     def close(self) -> None:
-        """Close all pages."""
+        """Close all pages, and end the kernels that they began."""
         for context in self._contexts:
             with contextlib.suppress(Exception):
                 context.close()
+        with contextlib.suppress(OSError, AttributeError):  # a server that was stopped has none
+            for session in self.homes.ask("/api/sessions"):
+                self.homes.ask(f"/api/sessions/{session['id']}", "DELETE")
 
 
 _COUNT = itertools.count(1)

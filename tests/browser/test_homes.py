@@ -131,9 +131,9 @@ LIVE = ".aiplat-live, .aiplat-explorer"
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_notebook_with_magics_is_alive_everywhere(visit: Visit, theme: str) -> None:
-    lab = visit.lab("session.ipynb", theme)
+    lab = visit.lab(visit.fresh("session.ipynb"), theme)
     visit.run_all(lab)
-    book = visit.notebook("session.ipynb", theme)
+    book = visit.notebook(visit.fresh("session.ipynb"), theme)
     visit.run_all(book)
     voila = visit.voila("session.ipynb", theme)
     for name, page in (("lab", lab), ("notebook", book), ("voila", voila)):
@@ -150,7 +150,7 @@ def test_a_notebook_with_magics_is_alive_everywhere(visit: Visit, theme: str) ->
 
 
 def test_a_reload_in_the_middle(visit: Visit) -> None:
-    page = visit.lab("session.ipynb")
+    page = visit.lab(visit.fresh("session.ipynb"))
     visit.run_all(page)
     page.wait_for_selector(LIVE)
     visit.command(page, "docmanager:save")
@@ -165,7 +165,7 @@ def test_a_reload_in_the_middle(visit: Visit) -> None:
 
 
 def test_a_restart_of_the_kernel_in_the_middle(visit: Visit) -> None:
-    page = visit.lab("session.ipynb")
+    page = visit.lab(visit.fresh("session.ipynb"))
     visit.run_all(page)
     page.wait_for_selector(LIVE)
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
@@ -183,7 +183,7 @@ def test_a_restart_of_the_kernel_in_the_middle(visit: Visit) -> None:
 
 
 def test_completion_and_help_in_lab(visit: Visit) -> None:
-    page = visit.lab("session.ipynb")
+    page = visit.lab(visit.fresh("session.ipynb"))
     visit.run_all(page)
     visit.command(page, "notebook:insert-cell-below")
     visit.command(page, "notebook:enter-edit-mode")
@@ -220,7 +220,7 @@ def _harmless(visit: Visit, page: Any, within: str, width: int = 0) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_hostile_executes_in_lab(wary: Visit, theme: str) -> None:
-    page = wary.lab("hostile.ipynb", theme)
+    page = wary.lab(wary.fresh("hostile.ipynb"), theme)
     wary.run_all(page)
     text = page.inner_text(".jp-Notebook")
     assert "onerror" in text and EMOJI in text and "there is no registered model" in text

@@ -70,10 +70,11 @@ def _overflows(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_views_live_in_lab_and_are_still_in_the_saved_file(views: Any, visit: Any, theme: str) -> None:
-    page = visit.lab("views.ipynb", theme=theme, height=3600, width=1280)
+    name = visit.fresh("views.ipynb")
+    page = visit.lab(name, theme=theme, height=3600, width=1280)
     visit.run_all(page)
-    for name in ("explorer", "comparison", "profile"):
-        page.wait_for_selector(f".aip-{name}", timeout=SLOW)
+    for each in ("explorer", "comparison", "profile"):
+        page.wait_for_selector(f".aip-{each}", timeout=SLOW)
     assert page.locator("[data-aiplat-still]:visible").count() == 0, "the still forms make way"
 
     # the audit, seen from another group: by keyboard, answered by the kernel
@@ -119,13 +120,13 @@ def test_views_live_in_lab_and_are_still_in_the_saved_file(views: Any, visit: An
     if theme == "dark":
         return
     visit.command(page, "docmanager:save")
-    path = views.root / "views.ipynb"
+    path = views.root / name
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     saved = path.read_text()
     assert saved.count("data-aiplat-still") >= 3 and "Figures" not in saved
     for session in views.ask("/api/sessions"):
         views.ask(f"/api/sessions/{session['id']}", "DELETE")
-    again = visit.notebook("views.ipynb", height=3600, width=1280)
+    again = visit.notebook(name, height=3600, width=1280)
     again.wait_for_selector("[data-aiplat-still]", timeout=SLOW)
     again.wait_for_function(
         "() => [...document.querySelectorAll('[data-aiplat-still]')].every(e => e.checkVisibility())"

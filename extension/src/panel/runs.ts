@@ -13,6 +13,8 @@ const PAGE = 100;
 const MORE = 200;
 /** How far before the end of what is known the next page is asked for. */
 const AHEAD = 60;
+/** Milliseconds until a page that could not be had is asked for again. */
+const RETRY = 2000;
 
 export class Runs extends Section {
   constructor(shared: IAiplat, commands: CommandRegistry) {
@@ -22,6 +24,11 @@ export class Runs extends Section {
     this._list.ranged.connect((_, range) => void this._ensure(range));
     this.button(addIcon, 'Train a model…', () => openForm(commands, 'train'));
     this.addWidget(this._list);
+  }
+
+  dispose(): void {
+    window.clearTimeout(this._again);
+    super.dispose();
   }
 
   protected async load(): Promise<void> {
@@ -50,14 +57,25 @@ export class Runs extends Section {
         this._take(at + 1, page);
       }
     } catch (caught) {
-      if (asProblem(caught).status === 404) {
+      const problem = asProblem(caught);
+      this.tell(problem);
+      this._failed = true;
+      if (problem.status === 404) {
         this._runs = []; // the run after which was asked is gone: begin at the newest again
         this.refresh();
+      } else {
+        window.clearTimeout(this._again);
+        this._again = window.setTimeout(() => this._retry(), RETRY);
       }
-      this._failed = true; // the next change, or the server's return, asks again
     } finally {
       this._loading = false;
     }
+    this._list.update();
+  }
+
+  private _retry(): void {
+    this._failed = false;
+    this.tell(null);
     this._list.update();
   }
 
@@ -86,6 +104,7 @@ export class Runs extends Section {
   private _generation = 0;
   private _loading = false;
   private _failed = false;
+  private _again = 0;
 }
 
 interface IKnown extends IRun {
