@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,35 @@ def test_what_goes_wrong_is_said_in_two_lines(lab: Any, visit: Visit) -> None:
     assert not wrong(visit, page)
 
 
+def test_a_search_outlives_reload_and_crash_and_is_stopped_in_its_tab(lab: Any, visit: Visit, homes: Homes) -> None:
+    page = lab()
+    ask(visit, page, "train", data="sample:credit", target="approved", trials="5000", budget="30m", candidates="linear")
+    page.wait_for_selector(f"{FORM} >> .aip-line:text('5000')")
+    submit(page)
+    page.wait_for_selector(f"{JOB} .aip-progress :text('trials')", timeout=SLOW)
+    visit.keep(page, "job-running")
+    assert not visit.axe(page, ".aip-job")
+    job = job_of(homes)["id"]
+
+    reload(visit, page, f"aiplat-jobs:{job}")
+    wait_state(page, "running")
+
+    homes.stop(signal.SIGKILL)
+    page.wait_for_selector(f"{JOB} .aip-problem-what", timeout=SLOW)
+    visit.keep(page, "job-server-away")
+    homes.start()
+    page.wait_for_selector(f"{JOB} .aip-problem-what", state="detached", timeout=SLOW)
+    wait_state(page, "running")
+    page.wait_for_selector(f"{JOB} .aip-progress :text('trials')", timeout=SLOW)
+
+    page.press(f"{JOB} >> button.aip-stop", "Enter")
+    wait_state(page, "stopped")
+    page.wait_for_selector(f"{JOB} .aip-result:has-text('roc_auc')", timeout=SLOW)  # what it had found is kept
+    visit.keep(page, "job-stopped")
+    stopped = job_of(homes)
+    assert (stopped["id"], stopped["state"]) == (job, "stopped") and stopped["made"]["run"], stopped
+
+
 def test_a_notebook_runs_as_a_pipeline(lab: Any, visit: Visit, homes: Homes, seeded: Any, gates: Any) -> None:
     gate = gates("evening")
     slow_notebook(seeded.root, "evening", gate)
@@ -251,11 +281,12 @@ def test_a_notebook_runs_as_a_pipeline(lab: Any, visit: Visit, homes: Homes, see
 
     reload(visit, page, "aiplat-copies:aiplat-run:")
     page.wait_for_selector(f"{copy} >> .jp-OutputArea-output:has-text('waiting')", timeout=SLOW)
-    wait_copy = f"{copy} >> .aip-state-running"
-    page.wait_for_selector(wait_copy, timeout=SLOW)
+    page.wait_for_selector(f"{copy} >> .aip-state-running", timeout=SLOW)
+    assert "aiplat-run" not in page.url  # Lab would look for it in the file browser at the next reload
     gate.touch()
     page.wait_for_selector(f"{copy} >> .jp-OutputArea-output:has-text('over False')", timeout=SLOW)
     page.wait_for_selector(f"{copy} >> .aip-state-done", timeout=SLOW)
+    assert page.query_selector(".jp-Dialog") is None, page.inner_text(".jp-Dialog")
     visit.keep(page, "pipeline-done")
     kernels = homes.ask("/api/sessions")
     assert all("aiplat-run" not in session["path"] for session in kernels)  # a record needs no kernel

@@ -48,13 +48,15 @@ export function span(seconds: number): string {
     : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+const AGAIN = 3000; // milliseconds until a question that failed is repeated, when the server is there
+
 /** The job, asked for once and followed by the stream until it has ended. */
 function useJob(aiplat: IAiplat, id: string) {
   const [job, setJob] = useState<Job | null>(null);
   const [html, setHtml] = useState<string | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const { api, events } = aiplat;
-  const asking = useRef({ busy: false, again: false });
+  const asking = useRef({ busy: false, again: false, timer: 0 });
   /** One question at a time; wishes that come meanwhile become one more. */
   const ask = useCallback(async () => {
     const turn = asking.current;
@@ -75,10 +77,14 @@ function useJob(aiplat: IAiplat, id: string) {
       }
     } catch (caught) {
       setProblem(asProblem(caught));
+      if (events.state !== 'away') {
+        window.clearTimeout(turn.timer);
+        turn.timer = window.setTimeout(() => void ask(), AGAIN); // the event that asked may have been the last one
+      }
     } finally {
       turn.busy = false;
     }
-  }, [api, id]);
+  }, [api, events, id]);
   const pipeline = job === null || /^(pipeline|backfill)/.test(job.verb);
   const over = job !== null && job.state !== 'running' && html !== null;
   useEffect(() => {
@@ -103,6 +109,7 @@ function useJob(aiplat: IAiplat, id: string) {
       events.changed.disconnect(again);
       events.stateChanged.disconnect(state);
       listening.dispose();
+      window.clearTimeout(asking.current.timer);
     };
   }, [over, pipeline, id, ask, events]);
   return { job, html, problem, setProblem };

@@ -57,6 +57,8 @@ export function cellAt(model: INotebookModel, number: number): number {
 
 const PAUSE = 400; // milliseconds between two looks at the copy, however much is told meanwhile
 
+const AGAIN = 3000; // milliseconds until a look that failed is repeated, when the server is there
+
 class Header extends ReactWidget {
   constructor(private readonly _draw: () => JSX.Element) {
     super();
@@ -112,12 +114,12 @@ export class Live implements IDisposable {
     }
   }
 
-  private _soon(): void {
+  private _soon(pause = PAUSE): void {
     if (!this._timer && !this._isDisposed) {
       this._timer = window.setTimeout(() => {
         this._timer = 0;
         void this._look();
-      }, PAUSE);
+      }, pause);
     }
   }
 
@@ -135,6 +137,9 @@ export class Live implements IDisposable {
       this._draw(null);
     } catch (caught) {
       this._draw(asProblem(caught));
+      if (this._aiplat.events.state !== 'away') {
+        this._soon(AGAIN); // nothing may happen for long that would be a reason to look
+      }
     }
   }
 

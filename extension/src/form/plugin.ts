@@ -1,12 +1,7 @@
 // The plugins of this part: forms of verbs and their jobs, the palette, notebooks as pipelines.
-import {
-  ILabShell,
-  ILayoutRestorer,
-  ITreePathUpdater,
-  JupyterFrontEnd,
-  JupyterFrontEndPlugin
-} from '@jupyterlab/application';
+import { ILabShell, ILayoutRestorer, IRouter, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { ReadonlyPartialJSONObject, Token } from '@lumino/coreutils';
 import { IAiplat, IJob } from '../api';
@@ -146,27 +141,40 @@ function addTabs(
   }
 }
 
+/**
+ * Keep executed copies out of the page's address: Lab would look for the named file in the file browser at the next reload, which knows no
+ * other drive, and say in a dialog that it cannot open it. The layout brings copies back, not the address.
+ */
+function forgetCopies(lab: ILabShell, router: IRouter): void {
+  const clean = () => {
+    if (copyOf(PageConfig.getOption('treePath'))) {
+      PageConfig.setOption('treePath', '');
+      router.navigate(URLExt.parse(PageConfig.getUrl({ treePath: '' })).pathname, { skipRouting: true });
+    }
+  };
+  clean();
+  // Lab itself listens too, and may have come later: its turn is over when this one comes
+  lab.currentPathChanged.connect(() => void Promise.resolve().then(clean));
+}
+
 const tabs: JupyterFrontEndPlugin<null> = {
   id: 'aiplat:tabs',
   description: 'Forms of verbs, jobs that they start, and executed copies of notebooks.',
   autoStart: true,
   provides: IForms,
   requires: [IAiplat],
-  optional: [ILabShell, ILayoutRestorer, INotebookTracker, ITreePathUpdater],
+  optional: [ILabShell, ILayoutRestorer, INotebookTracker, IRouter],
   activate: (
     app: JupyterFrontEnd,
     aiplat: IAiplat,
     lab: ILabShell | null,
     restorer: ILayoutRestorer | null,
     notebooks: INotebookTracker | null,
-    address: ITreePathUpdater | null
+    router: IRouter | null
   ): null => {
     addTabs(app, aiplat, lab, restorer, notebooks);
-    if (lab && address) {
-      // the page's address must not name a copy: at the next reload Lab would look for it in the file browser
-      const clean = (_: ILabShell, changed: ILabShell.ICurrentPathChangedArgs) =>
-        void (copyOf(changed.newValue) && address(''));
-      void app.restored.then(() => lab.currentPathChanged.connect(clean));
+    if (lab && router) {
+      void app.restored.then(() => forgetCopies(lab, router));
     }
     app.serviceManager.contents.addDrive(new CopyDrive(aiplat));
     return null;
