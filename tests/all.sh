@@ -31,7 +31,7 @@ clusters() {
 clusters >"$stack/clusters.log" 2>&1 &
 beside=$!
 stage "notebooks" python -m tests.notebooks
-stage "processes, browsers, crashes" coverage run -m pytest -q --durations=12 --durations-min=20 -n 3 --dist loadfile --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
+stage "processes, browsers, crashes" coverage run -m pytest -q --durations=60 --durations-min=10 -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
 wait "$beside" || failed+=("clusters that tests start themselves")
 cat "$stack/clusters.log"
 echo "-- clusters that tests start themselves: done after $((SECONDS - began)) s"
