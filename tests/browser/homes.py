@@ -226,12 +226,11 @@ class Homes:
         route = "/lab/api/settings/@jupyterlab/apputils-extension:themes"
         self.ask(route, "PUT", {"raw": json.dumps({"theme": THEMES[theme], "adaptive-theme": False})})
 
-    def run(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, verb: str, *words: str, person: str = "") -> subprocess.CompletedProcess[str]:
         """The command line in the served folder: what somebody else does meanwhile."""
         command = [sys.executable, "-m", "aiplat", *verb.split(), *words]
-        return subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=240, check=False
-        )
+        env = self.environment | ({"AIPLAT_USER": person} if person else {})
+        return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
 class Visit:
