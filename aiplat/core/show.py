@@ -8,10 +8,12 @@ __all__ = ['Kind', 'MARKS', 'COLOURS', 'Block', 'STYLE', 'enliven', 'fmt', 'Head
 
 # %% ../../nbs/core/show.ipynb #5bea0492
 import dataclasses
+import hashlib
 import html
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, ClassVar, Literal
@@ -181,21 +183,36 @@ def to_text(blocks: Sequence[Block], colour: bool = False) -> str:
     return "\n".join(out)
 
 # %% ../../nbs/core/show.ipynb #61eebc1d
-STYLE = """
-.aiplat.aiplat{font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit);max-width:64rem;
- --good:color-mix(in srgb,var(--jp-success-color1,#1b7f3b) 72%,var(--jp-ui-font-color1,currentcolor));--bad:color-mix(in srgb,var(--jp-error-color1,#b3261e) 72%,var(--jp-ui-font-color1,currentcolor));
- --warn:color-mix(in srgb,var(--jp-warn-color1,#9a5b00) 62%,var(--jp-ui-font-color1,currentcolor));--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884);
- :is(h2,h3,h4){margin:.9em 0 .3em;font-weight:600;line-height:1.25} h2{font-size:1.25em} h3{font-size:1.1em} h4{font-size:1em} p{margin:.2em 0}
- .good{color:var(--good)} .bad{color:var(--bad)} .warn{color:var(--warn)} .dim{color:var(--dim)} .wide{overflow-x:auto}
- table{table-layout:auto;border-collapse:collapse;margin:.4em 0;font-size:inherit;font-variant-numeric:tabular-nums;border:0} caption{text-align:left;font-weight:600;padding:.2em 0}
- :is(tr,tr:hover){background:none} th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
- :is(th,td){padding:.22em 1.1em .22em 0;text-align:left;white-space:nowrap;vertical-align:top;line-height:1.5;max-width:none;background:none} :is(th,td).num{text-align:right}
- tbody tr+tr td{border-top:1px solid color-mix(in srgb,var(--rule) 45%,transparent)}
- dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0} :is(dt,dd){float:none;width:auto;display:block;margin:0;padding:0;font-weight:inherit} dt{color:var(--dim)} dd{overflow-wrap:anywhere}
- pre{margin:.4em 0;padding:.6em .8em;border-radius:6px;background:var(--jp-layout-color2,#8881);overflow-x:auto;font:12px/1.45 var(--jp-code-font-family,monospace)} pre code{background:none;padding:0;white-space:pre}
- svg{max-width:100%;height:auto} [role=img]{container:aiplat/inline-size} [role=img]>.pic[hidden]{display:block} .pic>svg{display:block} [role=img]>p.alt{display:none}
+_INK, _RULE = "var(--jp-ui-font-color1,currentcolor)", "var(--rule)"
+_CELLS = "text-align:left;white-space:nowrap;vertical-align:top;line-height:1.5;max-width:none;background:none"
+# What every result needs, and what each kind of block needs besides.
+_BARE = (
+    "font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit);max-width:64rem;"
+    f"--good:color-mix(in srgb,var(--jp-success-color1,#1b7f3b) 72%,{_INK});--bad:color-mix(in srgb,var(--jp-error-color1,#b3261e) 72%,{_INK});"
+    f"--warn:color-mix(in srgb,var(--jp-warn-color1,#9a5b00) 62%,{_INK});--dim:var(--jp-ui-font-color2,#777);--rule:var(--jp-border-color2,#8884);"
+    "p{margin:.2em 0}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}"
+)
+_DRESS: Mapping[type, str] = {
+    Heading: ":is(h2,h3,h4){margin:.9em 0 .3em;font-weight:600;line-height:1.25}h2{font-size:1.25em}h3{font-size:1.1em}h4{font-size:1em}",
+    Table: ".wide{overflow-x:auto}table{table-layout:auto;border-collapse:collapse;margin:.4em 0;font-size:inherit;font-variant-numeric:tabular-nums;border:0}"
+    "caption{text-align:left;font-weight:600;padding:.2em 0}:is(tr,tr:hover){background:none}"
+    f"th{{color:var(--dim);font-weight:500;border-bottom:1px solid {_RULE}}}:is(th,td){{padding:.22em 1.1em .22em 0;{_CELLS}}}:is(th,td).num{{text-align:right}}"
+    f"tbody tr+tr td{{border-top:1px solid color-mix(in srgb,{_RULE} 45%,transparent)}}",
+    Facts: "dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em 1.2em;margin:.3em 0}dt{color:var(--dim)}dd{overflow-wrap:anywhere}"
+    ":is(dt,dd){float:none;width:auto;display:block;margin:0;padding:0;font-weight:inherit}",
+    Code: "pre{margin:.4em 0;padding:.6em .8em;border-radius:6px;background:var(--jp-layout-color2,#8881);overflow-x:auto;"
+    "font:12px/1.45 var(--jp-code-font-family,monospace)}pre code{background:none;padding:0;white-space:pre}",
+    Svg: "svg{max-width:100%;height:auto}[role=img]{container:aiplat/inline-size}[role=img]>.pic[hidden]{display:block}.pic>svg{display:block}"
+    "[role=img]>p.alt{display:none}",
 }
-""".strip()
+
+
+def _sheet(kinds: Iterable[type]) -> str:
+    """The style sheet for blocks of these kinds: a saved notebook has one in each output."""
+    return f".aiplat.aiplat{{{_BARE}{''.join(rules for kind, rules in _DRESS.items() if kind in kinds)}}}"
+
+
+STYLE = _sheet(_DRESS)
 
 
 def _table_html(table: Table) -> str:
@@ -218,6 +235,22 @@ def _table_html(table: Table) -> str:
     )
     named = f' role="region" aria-label="{e(table.title)}"' if table.title else ""
     return f'<div class="wide" tabindex="0"{named}><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _picture(block: Svg) -> str:
+    """A picture and its words; their name is made of them, so two equal ones may have the same."""
+    words, picture = html.escape(block.alt), block.svg.replace(' xmlns="http://www.w3.org/2000/svg"', "")
+    name = f"w{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    return f'<div role="img" aria-labelledby="{name}"><div class="pic" hidden="hidden">{picture}</div><p class="alt" id="{name}">{words}</p></div>'
+
+
+def _once(fragment: str) -> str:
+    """A fragment in which each style sheet that pictures bring along stands once: it holds for the whole page."""
+    seen: set[str] = set()
+    return _OWN_SHEET.sub(lambda found: "" if found[0] in seen else seen.add(found[0]) or found[0], fragment)
+
+
+_OWN_SHEET = re.compile(r"<style>[^<]*</style>")
 
 # %% ../../nbs/core/show.ipynb #5db515fb
 def to_html(blocks: Sequence[Block], style: bool = True) -> str:
@@ -251,14 +284,11 @@ def to_html(blocks: Sequence[Block], style: bool = True) -> str:
             case Table():
                 out.append(_table_html(block))
             case Svg():
-                words = e(block.alt)
-                out.append(
-                    f'<div role="img" aria-label="{words}"><div class="pic" hidden="hidden">{block.svg}</div><p class="alt">{words}</p></div>'
-                )
+                out.append(_picture(block))
             case Code():
                 out.append(f"<pre><code>{e(block.text)}</code></pre>")
-    sheet = f"<style>{STYLE}</style>" if style else ""
-    return f'<div class="aiplat">{sheet}{"".join(out)}</div>'
+    sheet = f"<style>{_sheet({type(block) for block in blocks})}</style>" if style else ""
+    return f'<div class="aiplat">{sheet}{_once("".join(out))}</div>'
 
 # %% ../../nbs/core/show.ipynb #1a6626db
 def _md(text: Any) -> str:

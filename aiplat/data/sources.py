@@ -278,19 +278,21 @@ def _histograms(columns: Sequence[ColumnProfile], across: int = 6) -> str:
     wide, high, bars = 150, 74, 44
     drawn = [column for column in columns if column.counts][:36]
     height = high * -(-len(drawn) // across)
-    out = [f'<svg viewBox="0 0 {wide * across} {height}" width="{wide * across}" xmlns="http://www.w3.org/2000/svg">']
+    shapes, names = [], []
     for number, column in enumerate(drawn):
         x0, y0 = wide * (number % across), high * (number // across)
         step, top = (wide - 16) / len(column.counts), max(column.counts)
+        bar, path = round(max(step - 1, 0.5), 1), ""  # one path for all bars: a saved notebook keeps each letter
         for i, count in enumerate(column.counts):
-            tall = bars * count / top
-            place = f'x="{x0 + i * step:.1f}" y="{y0 + bars - tall:.1f}"'
-            size = f'width="{max(step - 1, 0.5):.1f}" height="{tall:.1f}"'
-            out.append(f'<rect {place} {size} fill="var(--jp-brand-color1,#1976d2)" opacity="0.8"/>')
+            path += f"M{x0 + i * step:.1f} {y0 + bars}v-{bars * count / top:.1f}h{bar}V{y0 + bars}" if count else ""
+        shapes.append(f'<path d="{path}"/>')
         name = html.escape(column.name if len(column.name) < 22 else column.name[:20] + "…")
-        style = 'font-size="11" font-family="var(--jp-ui-font-family,sans-serif)" fill="currentColor"'
-        out.append(f'<text x="{x0}" y="{y0 + bars + 14}" {style}>{name}</text>')
-    return "".join(out) + "</svg>"
+        names.append(f'<text x="{x0}" y="{y0 + bars + 14}">{name}</text>')
+    look = 'font-size="11" font-family="var(--jp-ui-font-family,sans-serif)" fill="currentColor"'
+    return (
+        f'<svg viewBox="0 0 {wide * across} {height}" width="{wide * across}" xmlns="http://www.w3.org/2000/svg">'
+        f'<g fill="var(--jp-brand-color1,#1976d2)" opacity="0.8">{"".join(shapes)}</g><g {look}>{"".join(names)}</g></svg>'
+    )
 
 # %% ../../nbs/data/sources.ipynb #bd3a7206
 @dataclass

@@ -6,8 +6,6 @@
 __all__ = ['VERDICTS', 'Row', 'Axis', 'axis', 'forest', 'failing', 'comparisons', 'told', 'comparisons_alt']
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #fa0de409
-import hashlib
-import html
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +22,7 @@ from .curves import square as square
 from .curves import tradeoff as tradeoff
 from .curves import tradeoff_alt as tradeoff_alt
 from .drawing import ACCENT as ACCENT
-from .drawing import BAD, GOOD, WARN, dot, element, figure, group, short, span
+from .drawing import BAD, GOOD, WARN, dot, element, figure, group, named, short, span
 from .drawing import DIM as DIM
 from .drawing import INK as INK
 from .drawing import RULE as RULE
@@ -61,10 +59,14 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _tip(row: Row) -> str:
+def _tip(row: Row, counted: bool) -> str:
+    """What is said when somebody points at a row: only what it does not show."""
     m = row.measure
-    said = [row.label] if m is None else [f"{row.label}: {m}", f"n {m.n:,}" if m.n else ""]
-    return ", ".join(filter(None, [*said, row.verdict, row.note]))
+    if m is None:
+        return row.label if len(row.label) > 44 else ""
+    why = m.undefined or ""
+    said = [row.label if len(row.label) > 33 else "", "" if counted or not m.n else f"n {m.n:,}"]
+    return ", ".join(filter(None, [*said, why if len(why) > 48 else "", row.note]))
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #6caad157
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Axis:
         return min(max(share, 0.0), 1.0)
 
     def percent(self, value: float) -> str:
-        """The same for an attribute."""
-        return f"{100 * self.at(value):.2f}%"
+        """The same in percent, as short as it is exact to a third of a pixel."""
+        return f"{100 * self.at(value):.1f}".removesuffix(".0")
 
 
 def axis(
@@ -113,119 +115,115 @@ def axis(
     return Axis(start, stop, tuple(t for t in ticks(start, stop, 6) if start - 1e-9 <= t <= stop + 1e-9))
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #632a4f43
+_STEP, _PHONE = 24, 48  # the height of a row
+_LEFT, _WIDE = 34.0, 29.0  # where the plot is, in percent of the width
+_INKS: Mapping[str, str] = {"a": ACCENT, "d": DIM, "r": RULE, "g": GOOD, "b": BAD, "w": WARN}
 _NARROW = (
-    "{.aiplat-forest.aiplat-forest{height:var(--tall)!important}.aiplat-forest .row{transform:translateY(var(--y))}"
-    ".aiplat-forest .p{display:none}.aiplat-forest .q{display:inline}.aiplat-forest .l{overflow:visible}"
-    ".aiplat-forest .v{transform:translate(15%,20px);transform-box:view-box}}"
+    "{height:var(--k);.row{transform:translateY(calc(var(--u) + var(--j,var(--i))*48px))}.l{overflow:visible}.o{display:none}.q{display:inline}"
+    ".h{transform:translateY(36px)}.v{transform:translate(100%,36px)}.p{transform:translate(-54.6207%,32px) scaleX(1.72414);stroke-width:.6;--y:.9}"
+    ".m{transform:translate(calc(4% + var(--x)*.5%),32px)}}"
 )
-_SHEET = f"@media screen and (max-width:36rem){_NARROW}@container aiplat (max-width:36rem){_NARROW}"
-_STEP, _PHONE, _HEAD = 24, 48, 28
-_PLOT: Mapping[str, dict[str, Any]] = {
-    "p": {"x": "34%", "y": 0, "width": "29%"},
-    "q": {"x": "4%", "y": 20, "width": "50%", "display": "none"},
-}
-# A saved notebook holds each letter of a picture: long names of colours stand once, at its top.
-_COLOURS = {"--a": ACCENT, "--d": DIM, "--r": RULE}
+# three times the name: stronger than what a page says about pictures in general
+_SHEET = (
+    ".aiplat-forest.aiplat-forest.aiplat-forest{width:100%;max-width:46rem;height:var(--h);font-size:12px;"
+    + ";".join([f"fill:{INK}", *(f"--{name}:{colour}" for name, colour in _INKS.items())])
+    + ";.row{--c:var(--a);transform:translateY(calc(var(--t) + var(--i)*24px))}.row>rect{width:100%;height:24px;fill:#0000}"
+    "text{transform:translateY(16px)}.l text{transform:translate(10px,16px)}.h{font-weight:600}.q{display:none}"
+    ".p,.v,.e,.m{transform-box:view-box}.v,.e{text-anchor:end}.v{transform:translate(85%,16px)}.e{transform:translate(100%,16px);fill:var(--c)}"
+    ".p{transform:translateY(12px)}.p line{stroke:var(--c);stroke-width:var(--s,2)}.m{transform:translate(calc(34% + var(--x)*.29%),12px);fill:var(--c)}"
+    ".n{fill:none;stroke:var(--c);stroke-width:1.5}.x{text-anchor:middle}.d,tspan{fill:var(--d)}"
+    f"@media screen and (max-width:36rem){_NARROW}@container aiplat (max-width:36rem){_NARROW}}}"
+)
 
 
-def _named(parts: Sequence[str]) -> tuple[str, str]:
-    """Parts under a name, and the mention that stands for them elsewhere.
-
-    The name is made of the content, so it does not matter which of two equal ones a page finds.
-    """
-    name = f"a{hashlib.sha256(''.join(parts).encode()).hexdigest()[:8]}"
-    return group("", *parts, id=name), element("use", href=f"#{name}")
+def _at(scale: Axis, value: float) -> str:
+    """The place of a value for a line of the plot."""
+    return f"{_LEFT + _WIDE * scale.at(value):.2f}".rstrip("0").rstrip(".") + "%"
 
 
-def _plot(inside: Sequence[str], kinds: str = "pq", **more: Any) -> str:
-    """The plot of a row, for a desk and for a phone, where the one of the desk is mentioned."""
-    about: dict[str, Any] = {"tag": "svg", "height": _STEP, "overflow": "visible"}
-    parts = _named(inside) if len(kinds) > 1 else ["".join(inside)]
-    return "".join(
-        group("", part, **about, class_=kind, **(_PLOT[kind] | more)) for kind, part in zip(kinds, parts, strict=True)
-    )
+def _mark(shape: str, x: str, text: str | None = None, kind: str = "", **look: Any) -> str:
+    """Something that is moved to its share of the plot: a point with its middle there, or a text that begins there."""
+    about = {"class_": f"m {kind}".strip(), "style": f"--x:{x}"} | look
+    return element("text", text, **about) if text is not None else dot(shape, 0.0, 0.0, **about)
 
 
-def _last(said: str, colour: str, weight: int | None = None) -> str:
-    return element("text", said, class_="e", x="100%", y=16, text_anchor="end", fill=colour, font_weight=weight)
+def _upright(scale: Axis, value: float, **look: Any) -> str:
+    """A line from the top of a row to its bottom."""
+    return element("line", x1=(p := _at(scale, value)), x2=p, **({"y1": -12, "y2": 12} | look))
 
 
-def _sheet(rows: Sequence[tuple[str, int, Sequence[str]]], title: str, defined: str = "") -> str:
-    """The whole plot from its rows: what each says when pointed at, its height on a phone, and its places."""
-    y, narrow, out = 0, 0, []
-    if title:
-        lines = textwrap.wrap(title, 50)
-        parts = [element("text", line, x=0, y=14 + 16 * i, fill=DIM) for i, line in enumerate(lines)]
-        broken = group("", *parts, class_="q", display="none")  # what a phone shows
-        y, narrow, out = 22, 6 + 16 * len(lines), [element("text", title, class_="p", x=0, y=14, fill=DIM), broken]
-    for tip, tall, places in rows:
-        back = element("rect", width="100%", height=_STEP, fill="transparent") if tip else ""
-        at = {"class_": "row", "transform": f"translate(0 {y})", "style": f"--y:{narrow}px"}
-        out.append(group(tip, back, *places, **at))
-        y, narrow = y + _STEP, narrow + tall
-    drawn, names = "".join(out), ""
-    for name, colour in _COLOURS.items():
-        drawn, defined = (
-            drawn.replace(f'"{colour}"', f'"var({name})"'),
-            defined.replace(f'"{colour}"', f'"var({name})"'),
-        )
-        names += f";{name}:{colour}"
-    style = f"width:100%;max-width:46rem;height:{y}px;--tall:{narrow}px{names}"
+def _grid(scale: Axis) -> list[str]:
+    return [_upright(scale, t, stroke="var(--r)") for t in scale.marks]
+
+
+def _foot(scale: Axis, legend: str = "") -> list[str]:
+    """What stands under the plot: ticks with their numbers, and what the hatching means."""
+    ticks = [_upright(scale, t, stroke="var(--r)", y2=-7) for t in scale.marks]
+    out = ['<g class="p">', *ticks, "</g>", *(_mark("", scale.percent(t), f"{t:,g}", "d x", y=6) for t in scale.marks)]
+    return [*out, _mark("", "0", legend, "d", y=28)] if legend else out
+
+
+def _sheet(
+    rows: Sequence[tuple[str, str, Sequence[str]]], foot: Sequence[str], title: str, defined: str, more: int = 0
+) -> str:
+    """The whole plot: what each row says when pointed at, its colour and its places; what stands under it takes ``more`` room."""
+    said = textwrap.wrap(title, 50)
+    out = [element("text", title, class_="d o" if len(said) > 1 else "d")] if title else []
+    if len(said) > 1:  # what a phone shows
+        out.append(group("", *(element("text", line, y=16 * i) for i, line in enumerate(said)), class_="d q"))
+    for i, (tip, colour, places) in enumerate(rows):
+        style = f"--i:{i}" + (f";--c:var(--{colour})" if colour else "")
+        out.append(group(tip, "<rect/>" if tip else "", *places, class_="row", style=style))
+    out.append(group("", *foot, class_="row", style=f"--i:{len(rows)};--j:{len(rows) - 5 / 12:.2f};--c:var(--r);--s:1"))
+    top, narrow = (24, 8 + 16 * len(said)) if title else (0, 0)
+    narrow -= 14 if out[1:] and 'class="h' in out[1 + (len(said) > 1)] else 0  # a heading has room above it
+    tall, long = top + _STEP * (len(rows) + 1) + more, narrow + _PHONE * len(rows) + 28 + more
+    style = f"--h:{tall}px;--k:{long}px;--t:{top}px;--u:{narrow}px"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="aiplat-forest" width="100%" height="{y}" style="{style}" '
-        f'font-family="inherit" font-size="12" fill="{html.escape(INK)}" aria-hidden="true">'
-        f"<style>{_SHEET}</style><defs>{defined}</defs>{drawn}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="aiplat-forest" width="100%" height="{tall}" style="{style}" aria-hidden="true">'
+        f"<style>{_SHEET}</style><defs>{defined}</defs>{''.join(out)}</svg>"
     )
 
 
-def _interval(m: Measure, scale: Axis, colour: str, shape: str, hollow: bool) -> list[str]:
-    """A measure on its axis: the line, arrows where the line goes on, the mark."""
-    out, middle = [], _STEP / 2
+def _interval(m: Measure, scale: Axis, ground: str, shape: str, hollow: bool) -> list[str]:
+    """A measure on its axis: what lies behind it, the line, arrows where the line goes on, the mark."""
+    line, arrows = "", []
     if m.low is not None and m.high is not None:
         low = m.low if math.isfinite(m.low) else scale.start
         high = m.high if math.isfinite(m.high) else scale.stop
-        out.append(element("line", x1=scale.percent(low), x2=scale.percent(high), y1=middle, y2=middle, stroke=colour, stroke_width=2))  # fmt: skip
-        for end, beyond, sign in ((0.0, m.low < scale.start - 1e-9, "‹"), (1.0, m.high > scale.stop + 1e-9, "›")):
-            if beyond:
-                anchor = "end" if sign == "‹" else "start"
-                out.append(element("text", sign, x=f"{100 * end:g}%", y=middle + 4, fill=colour, text_anchor=anchor, font_weight=700))  # fmt: skip
+        line = element("line", x1=_at(scale, low), x2=_at(scale, high))
+        bold: dict[str, Any] = {"y": 4, "font_weight": 700}
+        arrows += [_mark("", "0", "‹", text_anchor="end", **bold)] if m.low < scale.start - 1e-9 else []
+        arrows += [_mark("", "100", "›", **bold)] if m.high > scale.stop + 1e-9 else []
     assert m.value is not None
-    look = {"fill": "none", "stroke": colour, "stroke_width": 1.5} if hollow else {"fill": colour}
-    at = {"x": scale.percent(m.value), "overflow": "visible", "width": 1, "height": 1}
-    return [*out, group("", dot(shape, 0.0, middle, **look), tag="svg", **at)]
-
-
-def _grid(scale: Axis, last: bool = False) -> list[str]:
-    out = [element("line", x1=(p := scale.percent(t)), x2=p, y2=5 if last else _STEP, stroke=RULE) for t in scale.marks]
-    if last:
-        shown = {t: f"{t:,g}" for t in scale.marks}
-        out += [
-            element("text", said, x=scale.percent(t), y=18, text_anchor="middle", fill=DIM) for t, said in shown.items()
-        ]
-    return out
+    return [
+        group("", ground, line, class_="p"),
+        *arrows,
+        _mark(shape, scale.percent(m.value), kind="n" if hollow else ""),
+    ]
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #30685928
-def _words(row: Row, grid: Sequence[str]) -> list[str]:
-    """The places of a row that are the same in both plots: the name, and the reason when there is no value."""
+def _words(row: Row, ground: str) -> list[str]:
+    """The places of a row besides its measure: the name, and the reason when there is no value."""
     if row.measure is None:
-        name = element("text", short(row.label, 72), x=0, y=16, font_weight=600)
-        if len(row.label) > 44:
-            brief = element("text", short(row.label, 44), class_="q", display="none", x=0, y=16, font_weight=600)
-            name = name.replace("<text", '<text class="p"', 1) + brief
-        return [name] if len(row.label) > 34 else [name, _plot(grid, "p")]  # a long heading lies across the plot
-    name = element("text", short(row.label, 33), x=10, y=16, fill=INK if row.compared else DIM)
-    out = [group("", name, tag="svg", class_="l", width="33%", height=_STEP)]
+        long = len(row.label) > 44
+        name = element("text", short(row.label, 72), class_="h o" if long else "h")
+        name += element("text", short(row.label, 44), class_="h q") if long else ""
+        behind = group("", ground, class_="p o")
+        return [name] if len(row.label) > 34 else [name, behind]  # a long heading lies across the plot
+    name = element("text", short(row.label, 33), class_=None if row.compared else "d")
+    out = [group("", name, tag="svg", class_="l", width="33%")]
     if not _known(row.measure.value):
         said = short(row.measure.undefined or "undefined", 48)
-        out.append(_plot([element("text", said, x=0, y=16, fill=DIM, font_style="italic")]))
+        out.append(_mark("", "0", said, "d", y=4, font_style="italic"))
     return out
 
 
 def _numbers(m: Measure) -> str:
     assert m.value is not None
     interval = span(m.low, m.high)
-    inside = [figure(m.value), element("tspan", f" {interval}", fill=DIM) if interval else ""]
-    return group("", *inside, tag="text", class_="v", x="85%", y=16, text_anchor="end")
+    inside = [figure(m.value), element("tspan", f" {interval}") if interval else ""]
+    return group("", *inside, tag="text", class_="v")
 
 
 def forest(rows: Sequence[Row], *, title: str = "", lowest: float | None = None, highest: float | None = None) -> str:
@@ -242,25 +240,25 @@ def forest(rows: Sequence[Row], *, title: str = "", lowest: float | None = None,
     """
     found = [m for row in rows if (m := row.measure) is not None and _known(m.value)]
     scale = axis(found, lowest=lowest, highest=highest)
-    drawn: list[tuple[str, int, Sequence[str]]] = []
-    defined, ground = _named(_grid(scale))
+    drawn: list[tuple[str, str, Sequence[str]]] = []
+    defined, name = named(_grid(scale))
+    ground = element("use", href=name)
     for row in rows:
-        places, m = _words(row, [ground]), row.measure
+        places, m = _words(row, ground), row.measure
         if m is not None and _known(m.value):
-            colour = ACCENT if row.compared else DIM
-            places += [_plot([ground, *_interval(m, scale, colour, "circle", not row.compared)]), _numbers(m)]
+            places += [*_interval(m, scale, ground, "circle", not row.compared), _numbers(m)]
         if m is not None:
-            places.append(_last(f"n {m.n:,}", DIM))
-        drawn.append((_tip(row), _HEAD if m is None else _PHONE, places))
-    return _sheet([*drawn, ("", _HEAD, [_plot(_grid(scale, last=True), y=0)])], title, defined)
+            places.append(element("text", f"n {m.n:,}", class_="e d"))
+        drawn.append((_tip(row, counted=True), "" if row.compared else "d", places))
+    return _sheet(drawn, _foot(scale), title, defined)
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #97366948
-VERDICTS: Mapping[str, tuple[str, str, str, bool]] = {  # colour, sign, shape of the point, hollow
-    "pass": (GOOD, "✓", "circle", False),
-    "fail": (BAD, "✗", "diamond", False),
-    "insufficient": (WARN, "?", "triangle", True),
-    "undefined": (DIM, "–", "circle", True),
-    "reference": (DIM, "", "square", True),
+VERDICTS: Mapping[str, tuple[str, str, str, bool]] = {  # name of the colour, sign, shape of the point, hollow
+    "pass": ("g", "✓", "circle", False),
+    "fail": ("b", "✗", "diamond", False),
+    "insufficient": ("w", "?", "triangle", True),
+    "undefined": ("d", "–", "circle", True),
+    "reference": ("d", "", "square", True),
 }
 
 
@@ -286,32 +284,27 @@ def failing(bound: float, ratio: bool, fails: str = "") -> list[tuple[float, flo
 
 def _ground(scale: Axis, stretches: Sequence[tuple[float, float]], nothing: float) -> list[str]:
     """What lies behind a row: the hatched side that fails, the bound, and the line of no gap."""
-    out = []
+    out, red = [], "var(--b)"
     for low, high in stretches:
-        start, stop = scale.at(low), scale.at(high)
-        if stop - start > 1e-6:
+        if scale.at(high) - scale.at(low) > 1e-6:
             where: dict[str, Any] = {
-                "x1": f"{100 * start:.2f}%",
-                "x2": f"{100 * stop:.2f}%",
-                "y1": _STEP / 2,
-                "y2": _STEP / 2,
-                "stroke": BAD,
+                "x1": _at(scale, low),
+                "x2": _at(scale, high),
+                "stroke": red,
+                "stroke_width": _STEP,
             }
-            out.append(element("line", **where, stroke_width=_STEP, stroke_opacity="0.07"))
-            out.append(element("line", **where, stroke_width=_STEP, stroke_opacity="0.18", stroke_dasharray="1 5"))
+            out.append(element("line", **where, stroke_opacity="0.07"))
+            out.append(element("line", **where, stroke_opacity="0.18", stroke_dasharray="1 5"))
         for end in (low, high):
             if math.isfinite(end) and scale.start <= end <= scale.stop:
-                p = scale.percent(end)
-                out.append(
-                    element("line", x1=p, x2=p, y1=0, y2=_STEP, stroke=BAD, stroke_width=1.5, stroke_dasharray="4 2")
-                )
-    p = scale.percent(nothing)
-    return [*out, element("line", x1=p, x2=p, y1=0, y2=_STEP, stroke=DIM)]
+                out.append(_upright(scale, end, stroke=red, stroke_width="var(--y,1.5)", stroke_dasharray="4 2"))
+    return [*out, _upright(scale, nothing, stroke="var(--d)")]
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #f9fc327c
 def _verdict(row: Row) -> str:
-    colour, sign, _, _ = VERDICTS.get(row.verdict, (INK, "", "", False))
-    return _last(f"{sign} {row.verdict}".strip(), colour, 600 if row.verdict == "fail" else None)
+    _, sign, _, _ = VERDICTS.get(row.verdict, ("", "", "", False))
+    weight = 600 if row.verdict == "fail" else None
+    return element("text", f"{sign} {row.verdict}".strip(), class_="e", font_weight=weight)
 
 
 def comparisons(
@@ -340,21 +333,20 @@ def comparisons(
         ends if fails != "outside" and ratio else [e for e in ends if e > 0 or any((m.value or 0) < 0 for m in found)]
     )
     scale = axis(found, more=[nothing, *needed], lowest=0 if ratio else None)
-    drawn: list[tuple[str, int, Sequence[str]]] = []
-    defined, ground = _named([*_grid(scale), *_ground(scale, stretches, nothing)])
+    drawn: list[tuple[str, str, Sequence[str]]] = []
+    defined, name = named([*_grid(scale), *_ground(scale, stretches, nothing)])
+    ground = element("use", href=name)
     for row in rows:
-        places, m = _words(row, [ground]), row.measure
+        places, m = _words(row, ground), row.measure
+        plain = ("" if row.compared else "d", "", "circle", not row.compared)
+        colour, _, shape, hollow = VERDICTS.get(row.verdict, plain)
         if m is not None and _known(m.value):
-            plain = (ACCENT if row.compared else DIM, "", "circle", not row.compared)
-            colour, _, shape, hollow = VERDICTS.get(row.verdict, plain)
-            places += [_plot([ground, *_interval(m, scale, colour, shape, hollow)]), _numbers(m)]
-        if m is not None:
+            places += [*_interval(m, scale, ground, shape, hollow), _numbers(m)]
+        if m is not None and row.verdict:
             places.append(_verdict(row))
-        drawn.append((_tip(row), _HEAD if m is None else _PHONE, places))
-    drawn.append(("", _HEAD, [_plot(_grid(scale, last=True), y=0)]))
-    if stretches:
-        drawn.append(("", _HEAD, [_plot([element("text", _legend(bound, ratio, fails), x=0, y=14, fill=DIM)], y=0)]))
-    return _sheet(drawn, title, defined)
+        drawn.append((_tip(row, counted=False), "" if m is None else colour, places))
+    said = _legend(bound, ratio, fails) if stretches else ""
+    return _sheet(drawn, _foot(scale, said), title, defined, _STEP if said else 0)
 
 
 def _legend(bound: float | None, ratio: bool, fails: str) -> str:

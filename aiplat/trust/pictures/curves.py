@@ -25,6 +25,7 @@ from aiplat.trust.pictures.drawing import (
     element,
     figure,
     group,
+    named,
     short,
     span,
     svg,
@@ -206,15 +207,18 @@ def calibration_by_group(points: Mapping[str, Sequence[Mapping[str, Any]]], titl
     shown = dict(list(points.items())[:_MOST_PANELS])
     size, step, tall = 160.0, 214.0, 212.0
     out = [element("text", title, x=0, y=14, font_weight=600)]
+    frame = Frame(0, 0, size, size)
+    grey = [_curve(frame, _pairs(each), DIM, width=0.7) for each in shown.values()]
+    ground, behind = named([*axes(frame, "", "", (0, 0.5, 1), (0, 0.5, 1)), *grey, _diagonal(frame)])  # of every panel
+    out.append(f"<defs>{ground}</defs>")
     for i, (name, own) in enumerate(shown.items()):
         frame = Frame(40 + step * (i % 2), 48 + tall * (i // 2), size, size)
         out.append(element("text", short(name, 28), x=frame.left, y=frame.top - 8))
-        out += axes(frame, "", "", (0, 0.5, 1), (0, 0.5, 1))
-        out += [_curve(frame, _pairs(p), DIM, width=0.7) for other, p in shown.items() if other != name]
-        out += [_diagonal(frame), _curve(frame, _pairs(own), ACCENT, width=1.2)]
+        out.append(element("use", href=behind, x=frame.left, y=frame.top))
+        out.append(_curve(frame, _pairs(own), ACCENT, width=1.2))
         for p in own:
             m = Measure(p["value"], p.get("low"), p.get("high"), int(p.get("n", 0)))
-            tip = f"{name}: predicted {figure(p['predicted'])}, came true {m}, n {m.n:,}"
+            tip = f"predicted {figure(p['predicted'])}, came true {m}, n {m.n:,}"
             out.append(group(tip, *_spot(frame, p["predicted"], m, ACCENT)))
         if not own:
             out.append(element("text", "no scores", x=frame.left + size / 2, y=frame.top + 70, text_anchor="middle", fill=DIM, font_style="italic"))  # fmt: skip
