@@ -13,7 +13,7 @@ TARGET ?=
 BY   ?=
 ONLY ?=
 
-.PHONY: help setup install demo lab test lint format bench campaign extension chapter text export lock readme clean
+.PHONY: help setup install demo lab test coverage lint format bench campaign pictures extension chapter text export lock readme clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ lab: setup ## JupyterLab on the tutorials, with Ray and the MLflow UI running
 test: setup ## every test: lint, types, notebooks, processes, browsers
 	@bash tests/all.sh
 
+coverage: setup ## the same, and which lines no test ran
+	@COVERAGE=1 bash tests/all.sh
+
 lint: setup ## style, types, notebooks clean and exported
 	@bash tests/lint.sh
 
@@ -67,6 +70,9 @@ export: setup ## every notebook to its module
 
 readme: setup ## README.md from nbs/index.ipynb
 	@jupyter nbconvert --log-level ERROR --to markdown --output-dir . --output README nbs/index.ipynb
+
+pictures: setup ## the README's and the tutorials' pictures anew, as the browser tests see them
+	@$(PY) -m tests.shots
 
 lock: setup ## pin the dependencies of pyproject.toml anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --all-extras \
