@@ -19,7 +19,7 @@ from ..core.show import STYLE, Block, Code, Facts, Heading, Result, Svg, Table, 
 from ..core.workspace import workspace
 from .identity import visit
 from .judged import Judged, answer, criterion, decisive, judged, treated
-from .pages import LAYOUT, elsewhere, menu, recorded
+from .pages import LAYOUT, elsewhere, menu, place, recorded
 from ..trust import verdicts
 from ..trust.findings import Audit
 from ..trust.pictures import charts
@@ -149,7 +149,7 @@ class Fairness(Result):
 
     def head(self) -> str:
         """The style and the title."""
-        about = Text(f"{self.root} · read {fmt(self.at)} · {self.user} · from the ledger alone", "dim")
+        about = Text(f"{place(self.root)} · read {fmt(self.at)} · {self.user} · from the ledger alone", "dim")
         return f"<style>{STYLE}{LAYOUT}{PARTS}</style>{menu('fairness.ipynb')}{_section('top', [Heading('Fairness'), about])}"
 
     def above(self, each: Judged) -> str:

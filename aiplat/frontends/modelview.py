@@ -17,7 +17,7 @@ from ..core.refs import ModelVersion
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, to_html
 from .acting import LONGEST, Deed, Outcome
 from .judged import Judged, answer, treated
-from .pages import LAYOUT, ago, box, elsewhere, menu
+from .pages import LAYOUT, ago, box, elsewhere, menu, place
 from .proving import Proof
 from .seats import Seat, cost_of, gate_blocks, headline
 from ..trust import verdicts
@@ -177,7 +177,7 @@ def figures(page: ModelPage) -> list[tuple[str, str, Kind]]:
         None: "warn",
     }
     return [
-        ("in use as", ", ".join(holding) or "–", "plain"),
+        ("in use as", ", ".join(holding) or "nothing", "plain"),
         (
             "gates that hold today",
             f"{holds} of {len(asked)}",
@@ -244,7 +244,7 @@ def parts(page: ModelPage, forms: bool = True) -> dict[str, str]:
     """
     style = f"<style>{STYLE}{LAYOUT}{PAGE}</style>"
     title = page.name.replace("/", " · version ") or "Models"
-    about = f"{page.root} · {page.who()} · from the ledger alone"
+    about = f"{place(page.root)} · {page.who()} · from the ledger alone"
     top = menu("model.ipynb") + box("top", [Heading(title), Text(about, "dim")]) + (_choose(page) if forms else "")
     if page.version is None:
         return {"style": style, "top": top, "outcome": _outcome(page), "start": box("start", page.empty())}

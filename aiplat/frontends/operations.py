@@ -20,7 +20,7 @@ from ..core.workspace import workspace
 from .clusterload import cluster_blocks, load_of
 from .happenings import Happenings, happenings
 from .identity import visit
-from .pages import LAYOUT, menu
+from .pages import LAYOUT, menu, place
 from aiplat.frontends.telling import (
     ahead_blocks, pipeline_blocks, running, schedules_table, scheduler_blocks, timeline, until, wrong,
 )  # fmt: skip
@@ -196,7 +196,7 @@ CLASSES = "aiplat-page aiplat-operations"
 def _parts(page: Operations) -> dict[str, str]:
     """The parts of the page as HTML, from top to bottom; a part with nothing in it is empty."""
     seen = page.seen
-    about = f"{page.root} · read {fmt(datetime.fromtimestamp(seen.now, UTC))} · {page.user} · for reading only"
+    about = f"{place(page.root)} · read {fmt(datetime.fromtimestamp(seen.now, UTC))} · {page.user} · for reading only"
     top = (
         menu("operations.ipynb")
         + f'<section class="top">{to_html([Heading("Operations"), Text(about, "dim")], style=False)}</section>'

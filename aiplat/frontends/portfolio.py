@@ -18,7 +18,7 @@ from ..core.refs import Run, list_runs
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Line, Result, Table, Text, fmt, to_html
 from ..core.workspace import workspace
 from .identity import visit
-from .pages import LAYOUT, ago, box, elsewhere, menu, recorded
+from .pages import LAYOUT, ago, box, elsewhere, menu, place, recorded
 from .seats import Seat, cost_of, fairness_blocks, gate_blocks, headline, seats
 from ..training.history import main_metric
 
@@ -141,7 +141,7 @@ def page(portfolio: Portfolio) -> str:
     portfolio
         What is shown.
     """
-    about = f"{portfolio.root} · read {fmt(portfolio.at)} · {portfolio.user}"
+    about = f"{place(portfolio.root)} · read {fmt(portfolio.at)} · {portfolio.user}"
     out = [menu("portfolio.ipynb"), box("top", [Heading("Portfolio"), Text(about, "dim")])]
     figures = "".join(box(f"figure {kind}", [Facts({name: value})]) for name, value, kind in portfolio.figures())
     if portfolio.seats:

@@ -240,24 +240,26 @@ def fairness_blocks(seat: Seat) -> list[Block]:
     about = Text(
         f"by {by}, {fmt(seat.audit.rows)} rows, audited {ago(seat.audited)} (entry {seat.audit.evidence})", "dim"
     )
-    found = [block for block in family_blocks(concise(seat.audit), first) if not isinstance(block, Heading)]
+    found = [block for block in family_blocks(concise(seat.audit, few=4), first) if not isinstance(block, Heading)]
     return [title, about, *found]
 
 # %% ../../nbs/frontends/seats.ipynb #5ef5dc32
-_FEW = 12  # so many crossed groups are still read by people in a hurry
+_FEW = 12  # so many crossed groups are still read by people who want to know
 
 
-def concise(audit: Audit) -> Audit:
+def concise(audit: Audit, few: int = _FEW) -> Audit:
     """The audit without its crossed groups when there are many of them.
 
     Parameters
     ----------
     audit
         The audit.
+    few
+        How many are not too many.
     """
     crossed = [line for line in audit.groups if line.by not in audit.by and line.n]
     return (
-        audit if len(crossed) <= _FEW else replace(audit, groups=[line for line in audit.groups if line.by in audit.by])
+        audit if len(crossed) <= few else replace(audit, groups=[line for line in audit.groups if line.by in audit.by])
     )
 
 # %% ../../nbs/frontends/seats.ipynb #a02ef47c
