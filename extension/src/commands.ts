@@ -13,7 +13,7 @@ export function commandOf(verb: string): string {
 /** What the palette says: the verb as it is typed, and what it does, as far as its first halt. */
 export function labelOf(verb: IVerbLine): string {
   const said = verb.help.split(/[;:.](?:\s|$)/)[0].trim();
-  return `${verb.name}: ${said.charAt(0).toLowerCase()}${said.slice(1)} …`;
+  return `${verb.name}: ${said.charAt(0).toLowerCase()}${said.slice(1)}…`;
 }
 
 /** Ask the server which verbs there are, once the window stands: nothing of it may delay Lab's start. */

@@ -51,7 +51,7 @@ export function Choice(props: IPlain): JSX.Element {
   const { field } = props;
   return (
     <select {...common(props)} onChange={event => props.change(event.target.value)}>
-      <option value="">{field.fallback ? `${field.fallback} (default)` : field.required ? 'Choose …' : '–'}</option>
+      <option value="">{field.fallback ? `${field.fallback} (default)` : field.required ? 'Choose…' : '–'}</option>
       {field.choices
         .filter(each => each !== field.fallback)
         .map(each => (

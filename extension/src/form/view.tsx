@@ -228,7 +228,7 @@ export function FormView(props: IFormProps): JSX.Element {
         )}
         <div className="aip-buttons">
           <button type="submit" className="aip-button aip-accept" disabled={busy || Boolean(props.problem)}>
-            {busy ? 'Starting …' : props.action}
+            {busy ? 'Starting…' : props.action}
           </button>
           <button
             type="button"

@@ -25,6 +25,7 @@ export const ACTIONS: Record<string, readonly IAction[]> = {
     { label: 'Explain…', verb: 'explain', field: 'ref' },
     { label: 'Ask the Gate…', verb: 'gate', field: 'model' },
     { label: 'Approve…', verb: 'approve', field: 'model' },
+    { label: 'Refuse…', verb: 'refuse', field: 'model' },
     { label: 'Promote…', verb: 'promote', field: 'model' }
   ],
   pipeline: [
@@ -33,7 +34,7 @@ export const ACTIONS: Record<string, readonly IAction[]> = {
     { label: 'Schedule…', verb: 'schedule add', field: 'pipeline' }
   ],
   schedule: [
-    { label: 'Trigger Now…', verb: 'schedule trigger', field: 'name' },
+    { label: 'Trigger…', verb: 'schedule trigger', field: 'name' },
     { label: 'Pause…', verb: 'schedule pause', field: 'name' },
     { label: 'Resume…', verb: 'schedule resume', field: 'name' },
     { label: 'Remove…', verb: 'schedule remove', field: 'name' }

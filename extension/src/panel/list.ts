@@ -125,7 +125,8 @@ export class List extends Widget {
     const before = anchor ? this._source.find(anchor.key) : 0;
     const after = anchor ? source.find(anchor.key) : -1;
     this._source = source;
-    this._empty.textContent = empty;
+    // what stands between backticks can be typed
+    this._empty.replaceChildren(...empty.split('`').map((part, i) => (i % 2 ? code(part) : part)));
     this._adjust();
     if (after >= 0 && after !== before) {
       this.node.scrollTop = top + (after - before) * ROW;
@@ -387,6 +388,12 @@ export class List extends Widget {
 }
 
 const EVENTS = ['scroll', 'click', 'keydown', 'contextmenu', 'focus'] as const;
+
+function code(text: string): HTMLElement {
+  const node = document.createElement('code');
+  node.textContent = text;
+  return node;
+}
 
 function span(name: string, text = ''): HTMLElement {
   const node = document.createElement('span');

@@ -128,10 +128,11 @@ function scheduleRow(schedule: ISchedule, alive: boolean): IRow {
     badges.push({
       text: 'no scheduler',
       mark: 'warn',
-      title: 'No scheduler runs: nothing starts by itself. `%aiplat up` starts it.'
+      title: 'No scheduler runs: nothing starts by itself. aiplat scheduler run starts one.'
     });
   }
-  const next = schedule.paused ? '' : ago(schedule.next_fire);
+  // what no scheduler will do has no time
+  const next = schedule.paused || !alive ? '' : ago(schedule.next_fire);
   return {
     key: `schedule:${schedule.name}`,
     kind: 'schedule',

@@ -5,7 +5,7 @@ import { asProblem, IAiplat, IRun, IRunPage } from '../api';
 import { openForm } from './actions';
 import { IRow, ISource, List } from './list';
 import { Section } from './section';
-import { ago, count, duration, figure, fullTime, markOf, when } from './words';
+import { ago, count, duration, fullTime, markOf, score, when } from './words';
 
 /** What is asked for first, and after a change. */
 const PAGE = 100;
@@ -134,7 +134,7 @@ class RunRows implements ISource {
 
 function runRow(run: IRun): IRow {
   const mark = markOf(run.state);
-  const value = run.value === null ? '' : figure(run.value);
+  const value = run.value === null ? '' : score(run.value);
   const measured = value && run.metric ? `${run.metric} ${value}` : value;
   const facts = [
     run.name === run.id ? '' : run.id,

@@ -105,6 +105,11 @@ export function figure(value: number | null | undefined): string {
   return Number(value.toFixed(size < 100 ? 4 : 1)).toLocaleString('en-US', { maximumFractionDigits: 4 });
 }
 
+/** A measured value in a list, where the eye compares it with those above and below. */
+export function score(value: number): string {
+  return Math.abs(value) < 10 && !Number.isInteger(value) && Math.abs(value) >= 1e-3 ? value.toFixed(4) : figure(value);
+}
+
 /** Bytes as GB or MB. */
 export function bytes(value: number): string {
   return value >= 1e9 ? `${(value / 1e9).toFixed(1)} GB` : `${Math.round(value / 1e6)} MB`;
