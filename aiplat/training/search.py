@@ -177,6 +177,19 @@ class Search:
         self.recorder.check()
         self._show()
 
+    def _record_is_open(self) -> None:
+        """Wait until the record's thread has imported what it needs.
+
+        A model is unpickled next, which imports scikit-learn. Two threads that import it at once, as they would when a search is stopped in its first
+        seconds, see halves of modules.
+        """
+        opened = self.recorder.do(lambda log: None)
+        while not opened.done():
+            with suppress(NotYet):
+                opened.result(timeout=0.2)
+            self._show()
+        opened.result()
+
     def run(self, promise: "Future[Pool]", seed: int) -> "tuple[Trial, Logged]":
         """Search, fit the best on all rows, and log it."""
         with self._connected(promise, seed) as pool:
@@ -190,6 +203,7 @@ class Search:
                 raise all_failed(self.schedule, self.problem.metric)
             self.ending = True
             self._say("fitting the best on all rows")
+            self._record_is_open()
             self.model = self.drive.last_fit(pool, shared, chosen)
         self._say("measuring and logging")
         name, problem, schedule = self.problem.metric, self.problem, self.schedule

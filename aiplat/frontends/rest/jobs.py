@@ -303,7 +303,9 @@ def listed(ws: Workspace, limit: int = 50, *, lines: int = 1) -> list[Job]:
     return [job for job in found if job is not None]
 
 # %% ../../../nbs/frontends/rest/jobs.ipynb #e0520713
-PATIENCE = 20.0  # seconds between asking and killing
+PATIENCE = (
+    300.0  # seconds between asking and killing: a search fits the best that it has once more, on all rows, and logs it
+)
 AGAIN = 5.0  # seconds after which a second wish kills
 
 

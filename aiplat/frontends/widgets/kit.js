@@ -42,7 +42,14 @@ function home(model, name) {
   const mark = model.get("still");
   const elsewhere = mark ? [...document.querySelectorAll(`[data-aiplat-still="${CSS.escape(mark)}"]`)].filter((node) => !node.closest(".jp-OutputArea-child")) : [];
   for (const node of elsewhere) node.style.display = "none";
-  root.left = () => elsewhere.forEach((node) => (node.style.display = ""));
+  // Whoever was in here by keyboard when the view goes is in its cell then, not at the top of the page.
+  let cell = null;
+  root.addEventListener("focusin", () => (cell = root.closest(".jp-Cell")));
+  root.addEventListener("focusout", (event) => { if (event.relatedTarget) cell = null; });
+  root.left = () => {
+    for (const node of elsewhere) node.style.display = "";
+    if (cell?.isConnected && (document.activeElement === document.body || root.contains(document.activeElement))) cell.focus({ preventScroll: true });
+  };
   return root;
 }
 
@@ -55,9 +62,15 @@ function announcer(root) {
   };
 }
 
-/** Put children in place of those there, and leave the keyboard where it was: nodes are recognised by `data-key`. */
+const waiting = new WeakMap(); // a parent to the key of the node that had the keyboard and cannot take it for the moment
+
+/** Put children in place of those there, and leave the keyboard where it was: nodes are recognised by `data-key`. One that is disabled meanwhile gets it back. */
 function redraw(parent, ...children) {
-  const held = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const at = document.activeElement;
+  const held = parent.contains(at) ? at.dataset.key : at === document.body ? waiting.get(parent) : undefined;
+  waiting.delete(parent);
   parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
-  if (held !== undefined) [...parent.querySelectorAll("[data-key]")].find((node) => node.dataset.key === held)?.focus();
+  const node = held === undefined ? undefined : [...parent.querySelectorAll("[data-key]")].find((each) => each.dataset.key === held);
+  if (node?.disabled) waiting.set(parent, held);
+  else node?.focus();
 }

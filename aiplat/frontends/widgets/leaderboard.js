@@ -72,7 +72,7 @@ export default {
     root.append(h("div", { class: "top" }, count, track, button), facts, rows, news);
     const tell = announcer(root);
     el.append(root);
-    let asked = 0, heard = false, fresh = Date.now(), led = "", said = "";
+    let asked = 0, off = false, heard = false, fresh = Date.now(), led = "", said = "";
 
     function draw() {
       const board = model.get("board");
@@ -91,7 +91,8 @@ export default {
         fact("elapsed", duration(board.elapsed)), known(board.left) && !board.ending ? fact("left, about", duration(board.left)) : null,
         board.cpu_seconds ? fact("CPU", duration(board.cpu_seconds)) : null, path(board));
       redraw(rows, board.rows.length ? table(board) : null);
-      button.disabled = board.ending || asked > 0;
+      off = board.ending || asked > 0;
+      button.setAttribute("aria-disabled", String(off)); // a button that is disabled loses the keyboard
       button.textContent = board.ending && !asked ? "Ending" : asked ? "Stopping …" : "■ Stop";
       const note = asked && !board.ending ? "asked to stop" : board.note === "stopping" && !best ? "stopping as soon as one trial is whole, so that there is something to keep" : board.note;
       news.textContent = note ? `${note[0].toUpperCase()}${note.slice(1)}` : "";
@@ -102,6 +103,7 @@ export default {
     }
 
     button.addEventListener("click", () => {
+      if (off) return;
       asked = Date.now();
       model.send({ kind: "stop" });
       draw();
@@ -113,7 +115,8 @@ export default {
         } catch (problem) {
           news.textContent = `The search could not be reached (${problem.message}); the square in the toolbar stops it too.`;
           asked = 0;
-          button.disabled = false;
+          off = false;
+          button.setAttribute("aria-disabled", "false");
         }
       }, HEARD);
     });

@@ -2,6 +2,7 @@
 import { useState } from 'react';
 import { asProblem, IPipelineRunDetail, IStep, Problem } from '../api';
 import { span } from './jobview';
+import { useSuccessor } from './places';
 import { ProblemLines } from './problem';
 
 export interface ICopyHeaderProps {
@@ -16,12 +17,11 @@ const SIGNS: Record<string, string> = { running: '●', done: '✓', cached: '�
 
 export function CopyHeader(props: ICopyHeaderProps): JSX.Element {
   const { run, step } = props;
-  const [asked, setAsked] = useState(false);
   const [failed, setFailed] = useState<Problem | null>(null);
   const problem = failed ?? props.problem;
   if (!run) {
     return (
-      <div className="aip-copy-line">{problem ? <ProblemLines problem={problem} /> : 'Looking for its run …'}</div>
+      <div className="aip-copy-line">{problem ? <ProblemLines problem={problem} /> : 'Looking for its run…'}</div>
     );
   }
   const state = step?.state ?? run.state;
@@ -43,23 +43,7 @@ export function CopyHeader(props: ICopyHeaderProps): JSX.Element {
             .join(' · ')}
         </span>
         <span className="aip-buttons">
-          {running && (
-            <button
-              type="button"
-              className="aip-button aip-stop"
-              disabled={asked}
-              onClick={() => {
-                setAsked(true);
-                props.stop().catch(caught => {
-                  setAsked(false);
-                  setFailed(asProblem(caught));
-                });
-              }}
-            >
-              <span aria-hidden="true">■ </span>
-              {asked ? 'Stopping …' : 'Stop'}
-            </button>
-          )}
+          {running && <Stop stop={props.stop} failed={setFailed} />}
           <button type="button" className="aip-button" onClick={props.steps}>
             Steps
           </button>
@@ -67,5 +51,28 @@ export function CopyHeader(props: ICopyHeaderProps): JSX.Element {
       </div>
       {problem && <ProblemLines problem={problem} />}
     </>
+  );
+}
+
+function Stop(props: { stop(): Promise<unknown>; failed(problem: Problem): void }): JSX.Element {
+  const [asked, setAsked] = useState(false);
+  const button = useSuccessor();
+  return (
+    <button
+      ref={button}
+      type="button"
+      className="aip-button aip-stop"
+      disabled={asked}
+      onClick={() => {
+        setAsked(true);
+        props.stop().catch(caught => {
+          setAsked(false);
+          props.failed(asProblem(caught));
+        });
+      }}
+    >
+      <span aria-hidden="true">■ </span>
+      {asked ? 'Stopping…' : 'Stop'}
+    </button>
   );
 }

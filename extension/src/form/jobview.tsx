@@ -2,6 +2,7 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { asProblem, Events, IAiplat, IJob, IPipelineRun, Problem } from '../api';
 import { fetchCopy } from './copies';
+import { useSuccessor } from './places';
 import { ProblemLines } from './problem';
 
 /** A job as the server tells it, with what only this tab looks at. */
@@ -29,7 +30,7 @@ const STATES: Record<string, string> = {
   stopped: 'stopped'
 };
 /** A sign for each state, so that colour is not the only one that tells. */
-export const SIGNS: Record<string, string> = { running: '●', done: '✓', refused: '✋', failed: '✗', stopped: '■' };
+export const SIGNS: Record<string, string> = { running: '●', done: '✓', refused: '⊘', failed: '✗', stopped: '■' };
 
 /** Milliseconds since 1970; the server tells ISO text, or seconds. */
 export function moment(told: string | number | null | undefined): number | null {
@@ -285,8 +286,10 @@ function StopButton(props: { aiplat: IAiplat; job: Job; failed(problem: Problem)
   const { aiplat, job, failed } = props;
   const [asked, setAsked] = useState(false);
   const stopping = asked || job.stopping === true;
+  const button = useSuccessor();
   return (
     <button
+      ref={button}
       type="button"
       className="aip-button aip-stop"
       title="What it has so far is kept"
@@ -299,7 +302,7 @@ function StopButton(props: { aiplat: IAiplat; job: Job; failed(problem: Problem)
       }}
     >
       <span aria-hidden="true">■ </span>
-      {stopping ? 'Stopping … (again: now)' : 'Stop'}
+      {stopping ? 'Stopping… (again: now)' : 'Stop'}
     </button>
   );
 }
@@ -318,7 +321,7 @@ export function JobView(props: IJobProps): JSX.Element {
   if (!job) {
     return (
       <div className="aip-job" role="status">
-        {problem ? <ProblemLines problem={problem} /> : 'Looking for the job …'}
+        {problem ? <ProblemLines problem={problem} /> : 'Looking for the job…'}
       </div>
     );
   }

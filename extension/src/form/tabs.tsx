@@ -40,6 +40,8 @@ interface ILoaderProps {
   draft: Draft;
   changed(draft: Draft): void;
   started(job: IJob, draft: Draft): void;
+  /** Told when the form is on the page. */
+  drawn(): void;
 }
 
 /** The form once the server has told what is in it. */
@@ -57,6 +59,11 @@ function Loader(props: ILoaderProps): JSX.Element {
       stale = true;
     };
   }, [turn]);
+  useEffect(() => {
+    if (source) {
+      props.drawn();
+    }
+  }, [source]);
   if (source) {
     const { run, ...rest } = source;
     const start: IFormProps['run'] = async (values, draft) => props.started(await run(values), draft);
@@ -65,7 +72,7 @@ function Loader(props: ILoaderProps): JSX.Element {
   if (!problem) {
     return (
       <p className="aip-about aip-lone" role="status">
-        Asking the server …
+        Asking the server…
       </p>
     );
   }
@@ -106,9 +113,13 @@ abstract class Content<T> extends ReactWidget {
   protected onActivateRequest(msg: Message): void {
     super.onActivateRequest(msg);
     if (!this.node.contains(document.activeElement) || document.activeElement === this.node) {
-      const first = this.node.querySelector<HTMLElement>('form input, form select, form button');
-      (first ?? this.node).focus();
+      this.goIn();
     }
+  }
+
+  protected goIn(): void {
+    const first = this.node.querySelector<HTMLElement>('form input, form select, form button');
+    (first ?? this.node).focus();
   }
 
   private _argsChanged = new Signal<this, void>(this);
@@ -129,7 +140,8 @@ export class FormContent extends Content<IFormArgs> {
   render(): JSX.Element {
     return (
       <Loader
-        load={this._loaded}
+        load={this._load}
+        drawn={this._drawn}
         draft={this.args.draft ?? {}}
         changed={this._changed}
         started={(job, draft) => this._started(job, { ...this.args, draft })}
@@ -137,13 +149,11 @@ export class FormContent extends Content<IFormArgs> {
     );
   }
 
-  /** Go to the first field when the form comes and nobody has gone elsewhere meanwhile. */
-  private _loaded = async (): Promise<FormSource> => {
-    const source = await this._load();
+  /** The tab may have been shown before there was a field to go to; nobody who has gone elsewhere meanwhile is called back. */
+  private _drawn = (): void => {
     if (document.activeElement === this.node) {
-      window.requestAnimationFrame(() => this.activate());
+      this.goIn();
     }
-    return source;
   };
 
   private _changed = (draft: Draft): void => {
