@@ -216,7 +216,7 @@ for attempt in (task.result, pool.refresh, lambda: pool.submit(abs, -1).result(6
 print(cluster.connect(ws).submit(abs, -2).result(60))
 """
     gone = "the Ray cluster has gone away"
-    assert quiet(drive(home, code, timeout=150)).splitlines() == ["1", gone, gone, gone, "2"]
+    assert quiet(drive(home, code, timeout=220)).splitlines() == ["1", gone, gone, gone, "2"]
 
 
 def test_down_stops_everything_once(home: Workspace) -> None:
