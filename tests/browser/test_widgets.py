@@ -77,7 +77,7 @@ def _say(board: Any, button: str, reason: str) -> None:
     """Press a button of the board and give the reason, by keyboard alone."""
     from playwright.sync_api import expect
 
-    act = board.get_by_role("button", name=f"{button} …")
+    act = board.get_by_role("button", name=f"{button}…")
     act.wait_for(timeout=SLOW)
     expect(act).to_be_enabled(timeout=SLOW)  # redrawn when the kernel has answered
     act.focus()
@@ -112,7 +112,7 @@ def test_a_gate_is_read_refused_and_answered(visit: Visit) -> None:
     assert "wrong branch" in rosa.inner_text() and not page.locator("img[src=x]").count()
     visit.keep(page, "gateboard-light")
     _say(rosa, "Withdraw your refusal for production", "looked again")
-    rosa.get_by_role("button", name="Approve for production …").wait_for(timeout=SLOW)
+    rosa.get_by_role("button", name="Approve for production…").wait_for(timeout=SLOW)
     _say(rosa, "Approve for production", "the figures are good")
     rosa.locator(".badge", has_text="the gate is open").wait_for(timeout=SLOW)
     assert rosa.get_by_role("button", name="Promote").count()

@@ -29,7 +29,7 @@ export default {
 
     function record(seq) {
       const found = opened.get(seq);
-      return h("div", { class: "record" }, found === null ? h("p", { class: "dim" }, `Reading entry #${seq} …`) : [
+      return h("div", { class: "record" }, found === null ? h("p", { class: "dim" }, `Reading entry #${seq}…`) : [
         h("dl", {}, [["ledger", `#${seq}`], ...found.facts].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]).flat()),
         h("pre", { tabindex: 0, "aria-label": `record #${seq}` }, found.text + (found.cut ? `\n${found.cut}` : ""))]);
     }
@@ -57,7 +57,7 @@ export default {
       const words = h("textarea", { rows: 2, "data-key": "reason", maxlength: 2000, required: true, placeholder: "what you looked at", oninput: (event) => { reason = event.target.value; ok.disabled = busy || !reason.trim(); } });
       words.value = reason;
       const danger = deed.verb === "refuse";
-      const ok = h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}`, "data-key": "ok", disabled: busy || !reason.trim() }, busy ? "One moment …" : deed.label);
+      const ok = h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}`, "data-key": "ok", disabled: busy || !reason.trim() }, busy ? "One moment…" : deed.label);
       const give = () => { chosen = ""; draw(); focusOn(`act ${deed.verb}`); };
       return h("form", { "aria-label": deed.label, onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); give(); } },
           onsubmit: (event) => { event.preventDefault(); if (busy || !reason.trim()) return; busy = true; sent = deed.key; send({ kind: "do", key: deed.key, reason }); draw(); } },
@@ -83,7 +83,7 @@ export default {
       redraw(acts,
         able.length ? h("div", { class: "acts", role: "group", "aria-label": `what ${board.person} may do` }, h("span", { class: "dim" }, `As ${board.person}:`), able.map((each) =>
           h("button", { type: "button", class: `button ${each.verb === "refuse" ? "danger" : each.verb === "promote" || each.verb === "approve" ? "primary" : ""}`, "data-key": `act ${each.verb}`,
-            "aria-expanded": String(each.key === chosen), disabled: busy, onclick: () => { chosen = chosen === each.key ? "" : each.key; reason = ""; draw(); if (chosen) focusOn("reason"); } }, `${each.label} …`))) : null,
+            "aria-expanded": String(each.key === chosen), disabled: busy, onclick: () => { chosen = chosen === each.key ? "" : each.key; reason = ""; draw(); if (chosen) focusOn("reason"); } }, `${each.label}…`))) : null,
         unable.length ? h("p", { class: "hint not" }, `${unable.map((why) => `${why[0].toUpperCase()}${why.slice(1)}`).join(". ")}.`) : null,
         deed ? form(deed) : null);
     }

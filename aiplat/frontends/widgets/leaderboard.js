@@ -93,7 +93,7 @@ export default {
       redraw(rows, board.rows.length ? table(board) : null);
       off = board.ending || asked > 0;
       button.setAttribute("aria-disabled", String(off)); // a button that is disabled loses the keyboard
-      button.textContent = board.ending && !asked ? "Ending" : asked ? "Stopping …" : "■ Stop";
+      button.textContent = board.ending && !asked ? "Ending" : asked ? "Stopping…" : "■ Stop";
       const note = asked && !board.ending ? "asked to stop" : board.note === "stopping" && !best ? "stopping as soon as one trial is whole, so that there is something to keep" : board.note;
       news.textContent = note ? `${note[0].toUpperCase()}${note.slice(1)}` : "";
       if (note && note !== said) tell(note);

@@ -20,9 +20,7 @@ export function CopyHeader(props: ICopyHeaderProps): JSX.Element {
   const [failed, setFailed] = useState<Problem | null>(null);
   const problem = failed ?? props.problem;
   if (!run) {
-    return (
-      <div className="aip-copy-line">{problem ? <ProblemLines problem={problem} /> : 'Looking for its run…'}</div>
-    );
+    return <div className="aip-copy-line">{problem ? <ProblemLines problem={problem} /> : 'Looking for its run…'}</div>;
   }
   const state = step?.state ?? run.state;
   const running = run.state === 'running' || run.state === 'queued';

@@ -26,6 +26,9 @@ const TOPICS: Record<ViewKind, readonly Topic[]> = {
 
 export const KINDS = Object.keys(TOPICS) as ViewKind[];
 
+/** How many letters of a name stand on its tab. */
+const LONGEST = 48;
+
 /** Server HTML as nodes. core/show has escaped every text in it; what could act is taken out all the same. */
 export function safeNodes(html: string): DocumentFragment {
   const parsed = new DOMParser().parseFromString(html, 'text/html');
@@ -201,7 +204,10 @@ export class Detail extends MainAreaWidget<DetailView> {
       // who is only an id may have a name, and then it stands at the top
       const heading =
         view.title === thing && thing.length > 24 ? this.content.node.querySelector('h2, h3')?.textContent : null;
-      this.title.label = short(heading || view.title);
+      const name = heading || view.title;
+      // Lab's status bar says it in full, and has other things to say
+      this.title.label = name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name;
+      this.title.caption = short(`${kind.replace('-', ' ')} ${name}`);
       line.node.textContent = view.line;
       line.node.title = view.line;
       line.setHidden(!view.line);
