@@ -212,7 +212,7 @@ def open_incident(
     table, mine = incidents_table(), uuid.uuid4().hex
     row = {
         "id": mine, "name": name, "kind": kind, "opened": now, "count": 1, "last": now, "run": run,
-        "last_run": run, "text": dict(text),
+        "last_run": run, "text": {**text, "due": now + delay} if delay else dict(text),
     }  # fmt: skip
     places = {"index_elements": [table.c.name, table.c.kind], "index_where": table.c.closed.is_(None)}
     if _insert(connection, table, row, **places):
@@ -284,7 +284,7 @@ def close_incident(
     if item and (others := [each for each in known.text.get("pending", ()) if each != item]):
         connection.execute(this.values(text={**known.text, "pending": others}))
         return None
-    connection.execute(this.values(closed=now))
+    connection.execute(this.values(closed=now, **({"text": {**known.text, "quiet": True}} if quiet else {})))
     rows = connection.execute(sa.select(box).where(box.c.incident == known.id, box.c.event == OPENED)).all()
     for row in rows:
         untried = (box.c.id == row.id) & (box.c.state == WAITING) & (box.c.attempts == 0)
@@ -297,7 +297,13 @@ def close_incident(
 
 # %% ../../nbs/operations/incidents.ipynb #dbf48364
 def read_incidents(
-    ws: Workspace, *, name: str | None = None, open_only: bool = False, after: float | None = None, limit: int = 100
+    ws: Workspace,
+    *,
+    name: str | None = None,
+    open_only: bool = False,
+    after: float | None = None,
+    limit: int = 100,
+    or_closed_after: float | None = None,
 ) -> list[Incident]:
     """Incidents, newest first.
 
@@ -311,6 +317,8 @@ def read_incidents(
         Only those opened after this time, in UTC seconds.
     limit
         At most so many.
+    or_closed_after
+        With ``open_only``, also those that were closed after this time, in UTC seconds.
     """
     import sqlalchemy as sa
 
@@ -319,7 +327,8 @@ def read_incidents(
     if name is not None:
         query = query.where(table.c.name == name)
     if open_only:
-        query = query.where(table.c.closed.is_(None))
+        still = table.c.closed.is_(None)
+        query = query.where(still if or_closed_after is None else still | (table.c.closed > or_closed_after))
     if after is not None:
         query = query.where(table.c.opened > after)
     with reading(ws).connect() as connection:

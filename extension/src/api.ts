@@ -240,13 +240,26 @@ export interface IPipeline {
 }
 
 export interface IIncident {
-  id: string | number;
+  id: string;
   name: string;
   kind: string;
   what: string;
   when: Moment | null;
   count: number;
   run?: string | null;
+  /** When it was over. */
+  closed?: Moment | null;
+  /** When it happened last. */
+  last?: Moment | null;
+  step?: string | null;
+  /** The cell's number, a colon and the line of it that failed. */
+  cell?: string | null;
+  /** The first line of the error. */
+  error?: string | null;
+  /** What to type to go on. */
+  command?: string | null;
+  /** Closed by hand, or together with another one: nobody is told. */
+  quiet?: boolean;
 }
 
 export interface IPipelines {
@@ -515,7 +528,10 @@ const SILENCE = 45_000;
  * listener that asks again on `changed` misses nothing.
  */
 export class Events {
-  constructor(private readonly _api: Api) {
+  constructor(
+    private readonly _api: Api,
+    private readonly _route = 'events'
+  ) {
     document.addEventListener('visibilitychange', () => this._adjust());
     window.addEventListener('online', () => this._retry());
   }
@@ -562,6 +578,12 @@ export class Events {
     });
   }
 
+  /** Whether to listen also while the page cannot be seen: for one page per browser, never for all. */
+  set background(wanted: boolean) {
+    this._background = wanted;
+    this._adjust();
+  }
+
   /** Ask again at once, without waiting out the pause. */
   retry(): void {
     this._wait = FIRST_WAIT;
@@ -569,7 +591,7 @@ export class Events {
   }
 
   private _adjust(): void {
-    const wanted = this._listeners > 0 && !document.hidden;
+    const wanted = this._listeners > 0 && (!document.hidden || this._background);
     if (wanted && !this._stop) {
       void this._connect();
     } else if (!wanted && this._stop) {
@@ -621,7 +643,7 @@ export class Events {
     };
     try {
       const init = { headers: { Accept: 'text/event-stream' }, signal: line.signal };
-      const answer = await reach(this._api.url('events'), init, this._api.settings);
+      const answer = await reach(this._api.url(this._route), init, this._api.settings);
       if (!answer.ok || !answer.body) {
         throw refused(answer, await answer.text());
       }
@@ -676,6 +698,7 @@ export class Events {
   private _stateChanged = new Signal<this, StreamState>(this);
   private _state: StreamState = 'idle';
   private _problem: Problem | null = null;
+  private _background = false;
   private _listeners = 0;
   private _wait = FIRST_WAIT;
   private _stop: AbortController | null = null;

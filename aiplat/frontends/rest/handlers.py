@@ -23,7 +23,7 @@ from ...core.show import jsonable
 from ..identity import person_of
 from .asking import Asked, Route, Schema, checked, parameter
 from .problems import Malformed, Problem, plain, problem_of
-from .watching import Watcher
+from .watching import Watch
 
 # %% ../../../nbs/frontends/rest/handlers.ipynb #a25f6827
 RESOURCE = "aiplat"
@@ -40,9 +40,7 @@ class Handler(APIHandler):
 
     auth_resource = RESOURCE
 
-    def initialize(
-        self, routes: Mapping[str, Route], bodies: Mapping[str, Schema], root: Path, watcher: Watcher
-    ) -> None:
+    def initialize(self, routes: Mapping[str, Route], bodies: Mapping[str, Schema], root: Path, watcher: Watch) -> None:
         """What Jupyter's server passes on.
 
         Parameters
@@ -244,6 +242,12 @@ class Mailbox:
         return found
 
 
+def _stream(words: list[tuple[str, Any]]) -> str:
+    return "".join(
+        f"event: {event}\ndata: {json.dumps(jsonable(data), ensure_ascii=False)}\n\n" for event, data in words
+    )
+
+
 class Events(Handler):
     """The stream of what changes."""
 
@@ -260,15 +264,11 @@ class Events(Handler):
         mail = Mailbox(asyncio.get_running_loop())
         try:
             with self.watcher.listening(mail.put):
-                self.write(": listening\n\n")
+                known = await asyncio.get_running_loop().run_in_executor(POOL, self.watcher.known)
+                self.write(": listening\n\n" + _stream(known))
                 await self.flush()
                 while not self._closed.is_set():
-                    words = await mail.take(KEEP_ALIVE)
-                    text = "".join(
-                        f"event: {event}\ndata: {json.dumps(jsonable(data), ensure_ascii=False)}\n\n"
-                        for event, data in words
-                    )
-                    self.write(text or ": keep-alive\n\n")
+                    self.write(_stream(await mail.take(KEEP_ALIVE)) or ": keep-alive\n\n")
                     await self.flush()
         except (StreamClosedError, asyncio.CancelledError):
             return

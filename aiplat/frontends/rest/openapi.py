@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRING', 'MAYBE', 'MOMENT', 'NUMBER', 'COUNT', 'YES', 'ARGUMENTS', 'BODIES', 'TOLD', 'PIPELINE_RUN', 'SCHEMAS',
-           'EVENTS', 'ROUTE', 'bodies', 'document', 'served', 'text', 'stored']
+           'EVENTS', 'INCIDENTS', 'ROUTE', 'bodies', 'document', 'served', 'text', 'stored']
 
 # %% ../../../nbs/frontends/rest/openapi.ipynb #f52ea51c
 import json
@@ -87,7 +87,10 @@ SCHEMAS: dict[str, Any] = {
         name=STRING, pipeline=STRING, kind=STRING, spec=STRING, words=STRING, tz=STRING, paused=YES, next_fire=MOMENT, last_state=MAYBE, last_fire=MOMENT,
         last_run=MAYBE,
     ),
-    "Incident": _some(id=STRING, name=STRING, kind=STRING, what=STRING, when=MOMENT, count=COUNT, run=MAYBE),
+    "Incident": _some(
+        id=STRING, name=STRING, kind=STRING, what=STRING, when=MOMENT, count=COUNT, run=MAYBE, closed=MOMENT, last=MOMENT, step=MAYBE, cell=MAYBE,
+        error=MAYBE, command=MAYBE, quiet=YES,
+    ),
     "Pipelines": _some(
         pipelines=_list(_some(
             name=STRING, file=MAYBE, last={"anyOf": [{"type": "null"}, _ref("PipelineRun")]}, next_fire=MOMENT, schedules=_list(_ref("Schedule")), broken=YES
@@ -142,6 +145,12 @@ EVENTS = {
         "responses": {"200": {"description": "a stream without an end", "content": {"text/event-stream": {"schema": STRING}}}},
     }
 }  # fmt: skip
+INCIDENTS = {
+    "get": {
+        **EVENTS["get"], "operationId": "get_incidents_events", "summary": "What is wrong, as a stream of server-sent events",
+        "description": "`incident` with an Incident: at first each that is open, or was closed within a day, then each whenever it changes.",
+    }
+}  # fmt: skip
 
 
 @cache
@@ -150,7 +159,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in [*ROUTES, ROUTE]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    paths["/events"] = EVENTS
+    paths["/events"], paths["/incidents/events"] = EVENTS, INCIDENTS
     return {
         "openapi": "3.1.0",
         "info": {"title": "aiplat", "version": "1", "description": "What Jupyter's server answers under aiplat/api."},

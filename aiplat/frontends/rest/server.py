@@ -25,17 +25,22 @@ def handlers(root: Path, base_url: str = "/") -> list[tuple[Any, ...]]:
     base_url
         What stands before the addresses.
     """
-    from aiplat.core.workspace import workspace
+    from aiplat.core.workspace import Workspace, workspace
     from aiplat.frontends.rest import openapi
     from aiplat.frontends.rest.asking import Route, home_of
     from aiplat.frontends.rest.handlers import Api, Events, Nowhere
     from aiplat.frontends.rest.routes import ROUTES
     from aiplat.frontends.rest.watching import Watcher
+    from aiplat.frontends.rest.wrongs import Wrongs
 
     by_path: dict[str, dict[str, Route]] = {}
     for route in [*ROUTES, openapi.ROUTE]:
         by_path.setdefault(route.pattern, {})[route.method] = route
-    watcher = Watcher(lambda: workspace(home_of(root)))
+
+    def find() -> Workspace:
+        return workspace(home_of(root))
+
+    watcher = Watcher(find)
     common = {"bodies": openapi.bodies(), "root": root, "watcher": watcher}
     base = f"{base_url.rstrip('/')}/{BASE}"
     found: list[tuple[Any, ...]] = []
@@ -43,6 +48,7 @@ def handlers(root: Path, base_url: str = "/") -> list[tuple[Any, ...]]:
         place = f"{base}/?" if pattern == "/" else base + pattern
         found.append((place, Api, {"routes": routes, **common}))
     found.append((f"{base}/events", Events, {"routes": {}, **common}))
+    found.append((f"{base}/incidents/events", Events, {"routes": {}, **common, "watcher": Wrongs(find)}))
     found.append((f"{base}/.*", Nowhere, {"routes": {}, **common}))
     return found
 

@@ -160,6 +160,10 @@ class Watch:
     def rest(self) -> None:
         """The last listener has gone."""
 
+    def known(self) -> list[tuple[str, dict[str, Any]]]:
+        """What whoever comes is told at once: events and their data."""
+        return []
+
     @contextlib.contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
         """Tell a listener what changes, from another thread, while the block runs.

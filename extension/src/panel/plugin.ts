@@ -82,9 +82,19 @@ interface IOptions {
   pipelines: boolean;
   cluster: boolean;
   statusBar: boolean;
+  incidents: boolean;
+  desktop: boolean;
 }
 
-const DEFAULTS: IOptions = { models: true, runs: true, pipelines: true, cluster: true, statusBar: false };
+const DEFAULTS: IOptions = {
+  models: true,
+  runs: true,
+  pipelines: true,
+  cluster: true,
+  statusBar: false,
+  incidents: true,
+  desktop: false
+};
 
 export const panel: JupyterFrontEndPlugin<void> = {
   id: 'aiplat:plugin',
@@ -119,7 +129,18 @@ export const panel: JupyterFrontEndPlugin<void> = {
     palette?.addItem({ command: Commands.show, category: CATEGORY });
     palette?.addItem({ command: Commands.dashboards, category: CATEGORY });
 
-    if (registry) {
+    // what goes wrong is told once the window stands: nothing of it may delay Lab's start
+    let incidents: ReturnType<typeof addIncidents> | null = null;
+    const tell = () => {
+      if (options.incidents || incidents) {
+        incidents ??= addIncidents(app, shared);
+        void incidents.then(each => each.configure(options.incidents, options.desktop));
+      }
+    };
+
+    if (!registry) {
+      tell();
+    } else {
       void registry
         .load(panel.id)
         .then(settings => {
@@ -131,6 +152,7 @@ export const panel: JupyterFrontEndPlugin<void> = {
               statusItem ??= addStatus(app, shared);
               void statusItem.then(item => item.configure(options.statusBar));
             }
+            tell();
           };
           settings.changed.connect(take);
           take();
@@ -234,6 +256,17 @@ function addRowCommands(app: JupyterFrontEnd): void {
   }
   menu.addItem({ type: 'separator', selector: '.aip-Row', rank: 20 });
   menu.addItem({ command: Commands.copyRow, selector: '.aip-Row', rank: 21 });
+}
+
+/** Notifications of what failed, is late or works again. */
+async function addIncidents(app: JupyterFrontEnd, shared: IAiplat) {
+  await app.restored;
+  const { Incidents } = await import('./incidents');
+  return new Incidents(shared.api, {
+    open: run => void app.commands.execute(OPEN, { kind: 'pipeline-run', id: run }),
+    resume: run => openForm(app.commands, 'pipeline resume', { run }),
+    copy: text => Clipboard.copyToSystem(text)
+  });
 }
 
 async function addStatus(app: JupyterFrontEnd, shared: IAiplat) {
