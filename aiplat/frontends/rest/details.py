@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import UsageError, UserError
-from ..happenings import kept
-from . import helper, jobs, nights, tracking
+from ..choices import known
+from . import helper, jobs, nights
 from .asking import Asked
 from .problems import Missing
-from .tracking import rows
 
 # %% ../../../nbs/frontends/rest/details.ipynb #647be975
 def _version(id_: str) -> list[str]:
@@ -83,8 +82,8 @@ def fitting(found: list[str], question: str) -> list[str]:
         What was typed.
     """
     low = question.lower()
-    kept_ = [each for each in dict.fromkeys(found) if low in each.lower()]
-    return sorted(kept_, key=lambda each: not each.lower().startswith(low))[:MOST]
+    kept = [each for each in dict.fromkeys(found) if low in each.lower()]
+    return sorted(kept, key=lambda each: not each.lower().startswith(low))[:MOST]
 
 
 def _files(asked: Asked, endings: tuple[str, ...]) -> list[str]:
@@ -108,22 +107,9 @@ def _files(asked: Asked, endings: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _models(asked: Asked) -> list[str]:
-    """Names, versions and aliases."""
-    found = []
-    for name, aliases in tracking.registry(asked.ws).items():
-        found += [*(f"{name}@{alias}" for alias in aliases), name]
-        found += [f"{name}/{version.version}" for version in tracking.versions(asked.ws, name, aliases, 10)[0]]
-    return found
-
-
-def _runs(asked: Asked) -> list[str]:
-    page = tracking.runs(asked.ws, 100)["runs"]
-    return ["last", *(run["id"][:8] for run in page if run["model"])]
-
-
-def _aliases(asked: Asked) -> list[str]:
-    return [*asked.ws.settings.gates, *(alias for aliases in tracking.registry(asked.ws).values() for alias in aliases)]
+def _known(kind: str) -> Callable[[Asked], list[str]]:
+    """What a keystroke in a notebook is offered, too."""
+    return lambda asked: [choice.word for choice in known(kind, asked.ws, asked.query["q"])]
 
 
 def _pipelines(asked: Asked) -> list[str]:
@@ -135,15 +121,6 @@ def _pipelines(asked: Asked) -> list[str]:
         ),
         *_files(asked, (".ipynb",)),
     ]
-
-
-def _of_table(table: str, column: str, needed: str) -> Callable[[Asked], list[str]]:
-    def read(asked: Asked) -> list[str]:
-        if needed not in kept(asked.ws):
-            return []
-        return [str(row[0]) for row in rows(asked.ws.engine(), f"SELECT {column} FROM {table} LIMIT 500")]
-
-    return read
 
 # %% ../../../nbs/frontends/rest/details.ipynb #3536c0ac
 def _columns(asked: Asked) -> list[str]:
@@ -158,14 +135,9 @@ TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".csv.gz")
 CHOICES: dict[str, Callable[[Asked], list[str]]] = {
     "data": lambda asked: ["sample:credit", *_files(asked, TABLES)],
     "columns": _columns,
-    "run": lambda asked: [*_runs(asked), *_models(asked)],
-    "model": _models,
-    "alias": _aliases,
+    **{kind: _known(kind) for kind in ("run", "model", "alias", "schedule", "pipeline-run", "incident")},
     "notebook": lambda asked: _files(asked, (".ipynb",)),
     "pipeline": _pipelines,
-    "schedule": _of_table("aiplat_schedules", "name", "schedules"),
-    "pipeline-run": lambda asked: ["last", *(row["id"][:8] for row in nights.pipelines(asked.ws, 30)["runs"])],
-    "incident": _of_table("aiplat_incidents", "id", "incidents"),
     "path": lambda asked: _files(asked, ()),
 }
 
