@@ -113,6 +113,8 @@ def verdict_lines(audit: Shown) -> list[Block]:
     if audit.outcome:
         counted = {word: sum(v.word == word for _, _, v in gating) for word in WORDS}
         many = ", ".join(f"{n} {WORDS[word]}" for word, n in counted.items() if n)
+        if len(gating) == 1 and audit.outcome == verdicts.PASS:
+            many = " by ".join(gating[0][:2])
         out.append(Text(f"{WORDS[audit.outcome]}: {many or 'in a slice'}", kinds[audit.outcome]))
     for name, by, v in gating:
         if v.word != verdicts.PASS:
