@@ -239,7 +239,7 @@ def _table_html(table: Table) -> str:
 
 def _picture(block: Svg) -> str:
     """A picture and its words; their name is made of them, so two equal ones may have the same."""
-    words, picture = html.escape(block.alt), block.svg.replace(' xmlns="http://www.w3.org/2000/svg"', "")
+    words, picture = html.escape(block.alt), _NAMED.sub("", block.svg)
     name = f"w{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     return f'<div role="img" aria-labelledby="{name}"><div class="pic" hidden="hidden">{picture}</div><p class="alt" id="{name}">{words}</p></div>'
 
@@ -251,6 +251,7 @@ def _once(fragment: str) -> str:
 
 
 _OWN_SHEET = re.compile(r"<style>[^<]*</style>")
+_NAMED = re.compile(r""" xmlns=(["'])http://www.w3.org/2000/svg\1""")  # a page of HTML needs no name for that
 
 # %% ../../nbs/core/show.ipynb #5db515fb
 def to_html(blocks: Sequence[Block], style: bool = True) -> str:

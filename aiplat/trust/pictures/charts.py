@@ -159,7 +159,7 @@ def _grid(scale: Axis) -> list[str]:
 def _foot(scale: Axis, legend: str = "") -> list[str]:
     """What stands under the plot: ticks with their numbers, and what the hatching means."""
     ticks = [_upright(scale, t, stroke="var(--r)", y2=-7) for t in scale.marks]
-    out = ['<g class="p">', *ticks, "</g>", *(_mark("", scale.percent(t), f"{t:,g}", "d x", y=6) for t in scale.marks)]
+    out = ["<g class='p'>", *ticks, "</g>", *(_mark("", scale.percent(t), f"{t:,g}", "d x", y=6) for t in scale.marks)]
     return [*out, _mark("", "0", legend, "d", y=28)] if legend else out
 
 
@@ -176,13 +176,12 @@ def _sheet(
         out.append(group(tip, "<rect/>" if tip else "", *places, class_="row", style=style))
     out.append(group("", *foot, class_="row", style=f"--i:{len(rows)};--j:{len(rows) - 5 / 12:.2f};--c:var(--r);--s:1"))
     top, narrow = (24, 8 + 16 * len(said)) if title else (0, 0)
-    narrow -= 14 if out[1:] and 'class="h' in out[1 + (len(said) > 1)] else 0  # a heading has room above it
+    narrow -= 14 if out[1:] and "class='h" in out[1 + (len(said) > 1)] else 0  # a heading has room above it
     tall, long = top + _STEP * (len(rows) + 1) + more, narrow + _PHONE * len(rows) + 28 + more
     style = f"--h:{tall}px;--k:{long}px;--t:{top}px;--u:{narrow}px"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="aiplat-forest" width="100%" height="{tall}" style="{style}" aria-hidden="true">'
-        f"<style>{_SHEET}</style><defs>{defined}</defs>{''.join(out)}</svg>"
-    )
+    about = {"class_": "aiplat-forest", "width": "100%", "height": tall, "style": style, "aria_hidden": "true"}
+    inside = f"<style>{_SHEET}</style><defs>{defined}</defs>"
+    return group("", inside, *out, tag="svg", xmlns="http://www.w3.org/2000/svg", **about)
 
 
 def _interval(m: Measure, scale: Axis, ground: str, shape: str, hollow: bool) -> list[str]:
@@ -357,7 +356,7 @@ def _legend(bound: float | None, ratio: bool, fails: str) -> str:
     return f"hatched: fails ({side} {bound:g})"
 
 # %% ../../../nbs/trust/pictures/charts.ipynb #452429a2
-def told(rows: Sequence[Row], what: str, most: int = 12) -> str:
+def told(rows: Sequence[Row], what: str, most: int = 6) -> str:
     """What a forest plot says, in words.
 
     Parameters

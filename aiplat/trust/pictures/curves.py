@@ -71,11 +71,17 @@ def _spot(frame: Frame, x: float, m: Measure, colour: str, shape: str = "circle"
     """A measure with its interval."""
     if m.value is None or not math.isfinite(m.value):
         return []
-    out = []
-    if m.low is not None and m.high is not None and math.isfinite(m.low + m.high):
-        (at, low), (_, high) = frame.at(x, m.low), frame.at(x, m.high)
-        out.append(element("line", x1=at, x2=at, y1=low, y2=high, stroke=colour, stroke_width=2))
+    bar = _bar(frame, x, m)
+    out = [element("path", d=bar, stroke=colour, stroke_width=2)] if bar else []
     return [*out, dot(shape, *frame.at(x, m.value), 3.5, fill=colour)]
+
+
+def _bar(frame: Frame, x: float, m: Measure) -> str:
+    """The interval of a measure, for a path."""
+    if m.value is None or m.low is None or m.high is None or not math.isfinite(m.value + m.low + m.high):
+        return ""
+    (at, low), (_, high) = frame.at(x, m.low), frame.at(x, m.high)
+    return f"M{at:.1f} {low:.1f}V{high:.1f}"
 
 # %% ../../../nbs/trust/pictures/curves.ipynb #83ed1cfd
 def beside(*pictures: str, gap: float = 24.0) -> str:
@@ -216,10 +222,14 @@ def calibration_by_group(points: Mapping[str, Sequence[Mapping[str, Any]]], titl
         out.append(element("text", short(name, 28), x=frame.left, y=frame.top - 8))
         out.append(element("use", href=behind, x=frame.left, y=frame.top))
         out.append(_curve(frame, _pairs(own), ACCENT, width=1.2))
+        bars, spots = "", []
         for p in own:
             m = Measure(p["value"], p.get("low"), p.get("high"), int(p.get("n", 0)))
             tip = f"predicted {figure(p['predicted'])}, came true {m}, n {m.n:,}"
-            out.append(group(tip, *_spot(frame, p["predicted"], m, ACCENT)))
+            bars += _bar(frame, p["predicted"], m)
+            spots.append(group(tip, *_spot(frame, p["predicted"], Measure(m.value), ACCENT)))
+        out.append(element("path", d=bars, stroke=ACCENT, stroke_width=2) if bars else "")
+        out += spots
         if not own:
             out.append(element("text", "no scores", x=frame.left + size / 2, y=frame.top + 70, text_anchor="middle", fill=DIM, font_style="italic"))  # fmt: skip
     rows = math.ceil(len(shown) / 2)

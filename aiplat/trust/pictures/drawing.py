@@ -55,8 +55,9 @@ def element(tag: str, text: str | None = None, **attributes: Any) -> str:
     attributes
         Names with ``_`` for ``-``; a trailing ``_`` is dropped, and None leaves the attribute out.
     """
+    # single quotes, because a notebook is JSON and has to escape double ones
     named = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{_safe(_brief(value) if isinstance(value, float) else str(value))}"'
+        f" {name.rstrip('_').replace('_', '-')}='{_safe(_brief(value) if isinstance(value, float) else str(value))}'"
         for name, value in attributes.items()
         if value is not None
     )
@@ -95,13 +96,12 @@ def svg(width: float, height: float, elements: Sequence[str]) -> str:
     """A picture of a natural size, which shrinks with its place; what it says in words belongs beside it."""
     inner, names = "".join(elements), ""
     for name, colour in _NAMES.items():  # a saved notebook keeps each letter: what is said often is said once
-        if inner.count(f'"{colour}"') > 1:
-            inner, names = inner.replace(f'"{colour}"', f'"var({name})"'), f"{names};{name}:{colour}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" style="width:100%;max-width:{width:g}px;height:auto{names}" font-family="inherit" '
-        f'font-size="12" fill="{INK}" aria-hidden="true">{inner}</svg>'
-    )
+        if inner.count(f"'{colour}'") > 1:
+            inner, names = inner.replace(f"'{colour}'", f"'var({name})'"), f"{names};{name}:{colour}"
+    style = f"width:100%;max-width:{width:g}px;height:auto{names}"
+    about = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}", "style": style}
+    about |= {"font_family": "inherit", "font_size": 12, "fill": INK, "aria_hidden": "true"}
+    return group("", inner, tag="svg", xmlns="http://www.w3.org/2000/svg", **about)
 
 
 _NAMES = {"--i": INK, "--d": DIM, "--r": RULE, "--a": ACCENT, "--p": PAPER}
@@ -164,11 +164,11 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{_brief(x)},{_brief(y)}" for x, y in points)
 
 # %% ../../../nbs/trust/pictures/drawing.ipynb #4c3da4dc
-_SEEN = 0.25
+_SEEN = 0.4
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The fewest of these points whose line stays within a quarter of a pixel of all of them (Ramer, Douglas and Peucker)."""
+    """The fewest of these points whose line stays within less than half a pixel of all of them (Ramer, Douglas and Peucker)."""
     if len(points) < 3:
         return list(points)
     kept, stretches = {0, len(points) - 1}, [(0, len(points) - 1)]
@@ -220,26 +220,24 @@ class Frame:
         )
 
     def path(self, points: Sequence[tuple[float, float]]) -> str:
-        """Points for a polyline, without those that nobody could see: a quarter of a pixel off the line without them."""
+        """Points for a polyline, without those that nobody could see: less than half a pixel off the line without them."""
         return _path(_thinned([self.at(x, y) for x, y in points]))
 
 
 def axes(frame: Frame, across: str, up: str, xs: Sequence[float], ys: Sequence[float]) -> list[str]:
     """Grid lines, their numbers and the names of both axes."""
-    out = []
     bottom, right = frame.top + frame.height, frame.left + frame.width
-    for t in xs:
-        x = frame.at(t, frame.y[0])[0]
-        out.append(element("line", x1=x, x2=x, y1=frame.top, y2=bottom, stroke=RULE))
-        out.append(element("text", f"{t:,g}", x=x, y=bottom + 15, text_anchor="middle", fill=DIM))
-    for t in ys:
-        y = frame.at(frame.x[0], t)[1]
-        out.append(element("line", x1=frame.left, x2=right, y1=y, y2=y, stroke=RULE))
-        out.append(element("text", f"{t:,g}", x=frame.left - 6, y=y + 4, text_anchor="end", fill=DIM))
+    places = [(t, frame.at(t, frame.y[0])[0]) for t in xs], [(t, frame.at(frame.x[0], t)[1]) for t in ys]
+    grid = "".join(f"M{_brief(x)} {_brief(frame.top)}V{_brief(bottom)}" for _, x in places[0])
+    grid += "".join(f"M{_brief(frame.left)} {_brief(y)}H{_brief(right)}" for _, y in places[1])
+    below = [element("text", f"{t:,g}", x=x, y=bottom + 15) for t, x in places[0]]
+    before = [element("text", f"{t:,g}", x=frame.left - 6, y=y + 4) for t, y in places[1]]
+    out = [element("path", d=grid, stroke=RULE), group("", *below, text_anchor="middle", fill=DIM)]
+    out.append(group("", *before, text_anchor="end", fill=DIM))
     if across:
         out.append(element("text", across, x=(frame.left + right) / 2, y=bottom + 32, text_anchor="middle", fill=DIM))
     middle = frame.top + frame.height / 2
     if up:
-        turned = {"text_anchor": "middle", "fill": DIM, "transform": f"rotate(-90 12 {middle:.1f})"}
+        turned = {"text_anchor": "middle", "fill": DIM, "transform": f"rotate(-90 12 {_brief(middle)})"}
         out.append(element("text", up, x=12, y=middle, **turned))
     return out
