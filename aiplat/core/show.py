@@ -247,7 +247,13 @@ def _picture(block: Svg) -> str:
 def _once(fragment: str) -> str:
     """A fragment in which each style sheet that pictures bring along stands once: it holds for the whole page."""
     seen: set[str] = set()
-    return _OWN_SHEET.sub(lambda found: "" if found[0] in seen else seen.add(found[0]) or found[0], fragment)
+
+    def first(found: re.Match[str]) -> str:
+        new = found[0] not in seen
+        seen.add(found[0])
+        return found[0] if new else ""
+
+    return _OWN_SHEET.sub(first, fragment)
 
 
 _OWN_SHEET = re.compile(r"<style>[^<]*</style>")

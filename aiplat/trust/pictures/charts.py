@@ -158,7 +158,7 @@ def _grid(scale: Axis) -> list[str]:
 
 def _foot(scale: Axis, legend: str = "") -> list[str]:
     """What stands under the plot: ticks with their numbers, and what the hatching means."""
-    ticks = [_upright(scale, t, stroke="var(--r)", y2=-7) for t in scale.marks]
+    ticks = [_upright(scale, t, y2=-7) for t in scale.marks]
     out = ["<g class='p'>", *ticks, "</g>", *(_mark("", scale.percent(t), f"{t:,g}", "d x", y=6) for t in scale.marks)]
     return [*out, _mark("", "0", legend, "d", y=28)] if legend else out
 

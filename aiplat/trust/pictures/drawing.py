@@ -99,7 +99,12 @@ def svg(width: float, height: float, elements: Sequence[str]) -> str:
         if inner.count(f"'{colour}'") > 1:
             inner, names = inner.replace(f"'{colour}'", f"'var({name})'"), f"{names};{name}:{colour}"
     style = f"width:100%;max-width:{width:g}px;height:auto{names}"
-    about = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}", "style": style}
+    about: dict[str, Any] = {
+        "viewBox": f"0 0 {width:g} {height:g}",
+        "width": f"{width:g}",
+        "height": f"{height:g}",
+        "style": style,
+    }
     about |= {"font_family": "inherit", "font_size": 12, "fill": INK, "aria_hidden": "true"}
     return group("", inner, tag="svg", xmlns="http://www.w3.org/2000/svg", **about)
 
