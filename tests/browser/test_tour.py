@@ -61,7 +61,7 @@ def test_the_panel_says_what_a_version_is_worth(tour: Visit) -> None:
     assert "production" in version.inner_text()
     page.locator("#aiplat-runs .aip-Row", has_text="thresholds by sex").wait_for()
     page.locator("#aiplat-pipelines-and-schedules .aip-Row", has_text="nightly").first.wait_for()
-    page.wait_for_selector("#aiplat-cluster .aip-Cluster-line")
+    page.locator("#aiplat-cluster .aip-Cluster-fact", has_text="CPU").wait_for(timeout=SLOW)
     version.click()
     page.wait_for_selector(".aip-Detail .aiplat")
     text = page.inner_text(".aip-Detail")
