@@ -171,6 +171,12 @@ class Homes:
         """Where it listens, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
     def start(self) -> Homes:
         """Start the server, on the same port and with the same token as before, and wait for its answer."""
         command = [
