@@ -22,11 +22,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from aiplat.core import ledger
 from aiplat.core.errors import UserError
-from aiplat.core.workspace import Workspace
+from aiplat.core.workspace import Workspace, create
 from aiplat.operations import pipeline
-from aiplat.operations.pipelines import engine, recording, tables
+from aiplat.operations.pipelines import engine, recording, recovery, tables
 from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
 from tests.conftest import run_cli
+from tests.servers import free_port, mlflow_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000 if os.environ.get("AIPLAT_CAMPAIGN") else 400)]
 
@@ -164,8 +165,9 @@ def test_what_a_dead_driver_had_not_recorded_is_recorded(diamond: Workspace) -> 
     assert client.get_run(two.mlflow_run).data.tags["aiplat.executed"] == report.copy
 
 
-def test_a_failure_skips_what_needs_it_and_resume_goes_on(diamond: Workspace) -> None:
+def test_a_failure_skips_what_needs_it_and_resume_goes_on(diamond: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     ws = diamond
+    monkeypatch.setenv("AIPLAT_LINEAGE", "events.jsonl")
     notebook(
         ws,
         "fit",
@@ -197,6 +199,17 @@ def test_a_failure_skips_what_needs_it_and_resume_goes_on(diamond: Workspace) ->
     with pytest.raises(UserError, match="nothing left to do"):
         pipeline.resume("last")
     sound(ws)
+    events = [json.loads(line) for line in (ws.root / "events.jsonl").read_text().splitlines()]
+    begun = [each["job"]["name"] for each in events if each["eventType"] == "START"]
+    # what was done before is told once; the step that failed has two attempts, and so has the run
+    assert sorted(begun) == ["nightly"] * 2 + [
+        "nightly.alarm",
+        "nightly.fit",
+        "nightly.fit",
+        "nightly.fit",
+        "nightly.ingest",
+        "nightly.report",
+    ], begun
 
 
 def test_a_step_is_tried_again_only_for_what_it_says(ws: Workspace, ray_address: str) -> None:
@@ -463,3 +476,59 @@ def test_ray_itself_is_killed(ws: Workspace, monkeypatch: pytest.MonkeyPatch) ->
         sound(ws)
     finally:
         run_cli("down", cwd=ws.root, check=False)
+
+
+def test_what_mlflow_missed_is_written_when_its_server_is_back(
+    tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, store = free_port(), f"sqlite:///{tmp_path}/mlflow.db"
+    home = tmp_path / "home"
+    for folder in (home, tmp_path / "artifacts"):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("AIPLAT_TRACKING", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(recording, "PATIENCE", 1.0)
+    ws = create(home, user="ana")
+    wait = (
+        "import pathlib, time\npathlib.Path('at').touch()\nwhile not pathlib.Path('go-on').exists(): time.sleep(0.05)"
+    )
+    notebook(ws, "slow", "n: int = 1", wait)
+    notebook(ws, "picky", "n: int = 1", "import pathlib\nassert pathlib.Path('rows').exists(), 'no rows'")
+    plan(
+        ws,
+        "night",
+        '[steps.slow]\nnotebook = "../slow.ipynb"\n[steps.picky]\nnotebook = "../picky.ipynb"\nneeds = ["slow"]\n',
+    )
+    with contextlib.ExitStack() as first:
+        first.enter_context(mlflow_server(store, tmp_path / "artifacts", port))
+
+        def away() -> None:
+            until((home / "at").exists)
+            first.close()
+            (home / "go-on").touch()
+
+        thread = threading.Thread(target=away)
+        thread.start()
+        with pytest.raises(UserError):
+            pipeline.run("night")
+        thread.join()
+    run = read_run(ws, "last")
+    assert run.state == "failed" and any(note.startswith(recording.UNWRITTEN) for note in run.notes), run
+    assert recovery.catch_up(ws) == 0 and list((ws.state / "unwritten").iterdir()), "the server is still away"
+    with mlflow_server(store, tmp_path / "artifacts", port):
+        assert recovery.catch_up(ws) == 1 and not list((ws.state / "unwritten").iterdir())
+        found = {each.data.tags.get("aiplat.step", ""): each for each in ws.client().search_runs([ws.experiment_id()])}
+        assert {key: each.info.status for key, each in found.items()} == {
+            "": "FAILED",
+            "slow": "FINISHED",
+            "picky": "FAILED",
+        }
+        assert [each.path for each in ws.client().list_artifacts(run.mlflow_run, "pipeline")] == [
+            "pipeline/record.json"
+        ]
+        run = read_run(ws, "last")
+        assert not run.notes and all(step.mlflow_run for step in read_steps(ws, run.id))
+        (home / "rows").touch()
+        assert pipeline.resume("last").row.state == "done"
+        sound(ws)

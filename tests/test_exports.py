@@ -279,7 +279,7 @@ def stand_in(tmp_path: Path) -> Path:
     file = tmp_path / "python"
     file.write_text(
         f"#!{sys.executable}\nimport json, os, sys\n"
-        "if 'aiplat.operations.schedules.latest' in sys.argv: print('2026-11-20T02:00:00+01:00'); sys.exit()\n"
+        "if 'aiplat.operations.schedules.latest' in sys.argv: print('2026-11-19T02:00:00+01:00/2026-11-20T02:00:00+01:00'); sys.exit()\n"
         "json.dump([sys.argv[1:], os.environ['AIPLAT_HOME'], os.getcwd()], open(os.environ['TOLD'], 'w'))\n"
     )
     file.chmod(0o755)
@@ -341,12 +341,14 @@ def _airflow_calls(source: str) -> list[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, module in airflow.modules().items():
             patch.setitem(sys.modules, name, module)
-        patch.setattr(subprocess, "run", lambda words, **more: called.append((words, more)))
+        said = "2026-11-19T02:00:00+01:00/2026-11-20T02:00:00+01:00\n"
+        answer = types.SimpleNamespace(stdout=said)
+        patch.setattr(subprocess, "run", lambda words, **more: called.append((words, more)) or answer)
         exec(compile(source, "dag.py", "exec"), {"__name__": "dag"})
         airflow.tasks[0](data_interval_end=datetime(2026, 11, 20, 1, tzinfo=UTC))
     assert airflow.calls["dag"]["start_date"].tzinfo is UTC and airflow.calls["task"] == {"retries": 0}
-    ((words, more),) = called
-    assert more["check"] is True
+    (question, _), (words, more) = called
+    assert question[-2:] == ["--at", "2026-11-20T01:00:00+00:00"] and more["check"] is True
     return [words[1:], more["env"]["AIPLAT_HOME"], more["cwd"]]
 
 
@@ -357,7 +359,7 @@ def test_parameters_arrive_as_they_were(system: str, stand_in: Path, tmp_path: P
     made = job(WS, schedule(parameters=HOSTILE, file="/srv/credit/my notebooks/night's work.ipynb"), str(stand_in))
     words, home, folder = _arriving(system, made, tmp_path)
     assert words[:5] == ["-m", "aiplat", "pipeline", "run", "my notebooks/night's work.ipynb"]
-    assert words[-2] == "--date" and datetime.fromisoformat(words[-1]) == datetime(2026, 11, 20, 1, tzinfo=UTC)
+    assert words[-2:] == ["--date", "2026-11-19T02:00:00+01:00/2026-11-20T02:00:00+01:00"]
     assert home == folder == ("/srv/credit" if system == "airflow" else str(tmp_path / "srv"))
     given = dict(zip(words[6:-2:3], words[7:-2:3], strict=True))
     assert set(words[5:-2:3]) == {"-p"}
@@ -382,6 +384,28 @@ def test_what_no_command_line_can_carry_is_refused() -> None:
     for value in ("--json", "-x", "a\x00b", "\ud800"):
         with pytest.raises(UserError):
             job(WS, schedule(parameters={"p": value}))
+
+
+@pytest.mark.parametrize("wanted", [
+    schedule("30 0 * * 1-5", tz="Europe/Berlin"),  # in UTC, that is the day before
+    schedule("15 */6 * * *"), schedule("0 6 1 * *", tz="America/New_York"),
+    schedule("5400", kind="every", tz="Asia/Kolkata", anchor=NOW.timestamp()),
+])  # fmt: skip
+def test_templates_see_what_they_would_under_aiplats_own_service(
+    wanted: book.Schedule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from aiplat.operations.pipeline import _moment
+    from aiplat.operations.pipelines.templates import context
+    from aiplat.operations.schedules import latest
+    from aiplat.operations.schedules.firing import moment_of
+
+    made = job(WS, wanted)
+    for fire in made.fires(6, NOW):
+        own = moment_of(wanted, fire.timestamp())
+        for late in (0, 420):  # GitHub comes late
+            assert latest.main([*made.question, "--at", (fire + timedelta(seconds=late)).isoformat()]) == 0
+            theirs = _moment(capsys.readouterr().out.strip())
+            assert theirs.to_dict() == own.to_dict() and context(theirs) == context(own)
 
 
 # ---- the verb
@@ -421,7 +445,8 @@ def test_the_question_is_answered_without_a_workspace(tmp_path: Path) -> None:
     done = subprocess.run(
         [*ask, "* * * * *", "--tz", "Asia/Tokyo"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    found = datetime.fromisoformat(done.stdout.strip())
+    before, found = (datetime.fromisoformat(each) for each in done.stdout.strip().split("/"))
+    assert found - before == timedelta(minutes=1)
     assert timedelta() <= datetime.now(UTC) - found < timedelta(seconds=90) and found.utcoffset() == timedelta(hours=9)
     hour = (datetime.now(UTC) - timedelta(hours=3)).hour
     done = subprocess.run([*ask, f"0 {hour} * * *", "--within", "600"], cwd=tmp_path, capture_output=True, text=True)

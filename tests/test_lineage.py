@@ -206,6 +206,17 @@ def test_a_whole_run_as_events(listing: Workspace, tmp_path: Path) -> None:
     assert told[0]["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-11-02T02:00:00+01:00"
 
 
+def test_a_resumed_run_tells_only_what_is_new(listing: Workspace, tmp_path: Path) -> None:
+    steps = [step("ingest", "done"), step("train", "failed")]
+    lineage.tell(listing, row(state="failed"), steps, "FAIL", patience=60)
+    steps[1] = step("train", "done", started=NOON + 90, ended=NOON + 95)
+    lineage.tell(listing, row(options={"told": NOON + 60}, ended=NOON + 99), steps, "COMPLETE", patience=60)
+    told = lines(tmp_path / "events.jsonl")
+    names = [(event["job"]["name"], event["eventType"]) for event in told]
+    assert names.count(("nightly.ingest", "START")) == 1 and names.count(("nightly.ingest", "COMPLETE")) == 1, names
+    assert names[-3:] == [("nightly.train", "START"), ("nightly.train", "COMPLETE"), ("nightly", "COMPLETE")], names
+
+
 def test_a_snapshot_is_told_by_its_name_version_and_columns(
     listing: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -559,9 +559,14 @@ def ended(ws: workspace.Workspace, number: int) -> bool:
 
 def test_a_fire_is_driven_to_its_end(ws) -> None:
     book, now = notebook(ws, "step", WRITES), float(int(time.time()))
-    put(ws, scheduled("s", 3600, now - 5, file=str(book), parameters={"day": "friday"}))
+    put(ws, scheduled("s", 3600, now - 5, file=str(book), parameters={"day": "friday"}, actor="olga"))
     done = run_cli("scheduler", "run", "--runs", "1", "--once", cwd=ws.root)
     (run,) = tables.read_runs(ws)
+    assert run.actor == "olga" and run.options["fired_by"].endswith(f" as {ws.user}"), "who wanted it, and who fired it"
+    tags = ws.client().get_run(run.mlflow_run).data.tags
+    assert (tags["aiplat.schedule"], tags["aiplat.owner"]) == ("s", "olga")
+    (intent,) = [each for each in ledger.entries(ws) if each.action == "pipeline" and each.phase == "intent"]
+    assert intent.body["owner"] == "olga" and intent.body["fired_by"] == run.options["fired_by"]
     assert run.state == "done", done.stdout
     assert (ws.root / "ran.txt").read_text().startswith("friday ") and "driver" in done.stdout
 

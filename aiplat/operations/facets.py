@@ -266,7 +266,10 @@ def events(
         )  # fmt: skip
 
     found = [one("START", run.started or run.created)] if event == "START" else []
+    told = float(run.options.get("told") or 0.0)  # before the run was resumed
     for step in steps:
+        if step.ended is not None and step.ended <= told:
+            continue
         kind = _ENDS.get(step.state)
         if kind is None and step.state != RUNNING:
             continue

@@ -43,7 +43,7 @@ from aiplat.operations.pipelines.tables import (
 from .pipelines.watching import viewer
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    pass
 
 # %% ../../nbs/operations/pipeline.ipynb #11683595
 def _place(out: str | Path | None, pipeline: Pipeline) -> str | None:
@@ -72,15 +72,21 @@ def _place(out: str | Path | None, pipeline: Pipeline) -> str | None:
     return str(place)
 
 # %% ../../nbs/operations/pipeline.ipynb #7631dda2
-def _day(date: str | None) -> "datetime | None":
+def _moment(date: str | None) -> Moment:
+    """What ``--date`` means: a date, or the time from the fire before to it, with a stroke between them."""
     from datetime import datetime
 
     if date is None:
-        return None
+        return Moment.at()
+    start, _, end = date.rpartition("/")
+    todo = "write 2026-01-31, 2026-01-31T02:00+01:00, or two of them with a stroke between"
     try:
-        return datetime.fromisoformat(date)
+        found = Moment.at(datetime.fromisoformat(end), datetime.fromisoformat(start) if start else None)
     except ValueError:
-        raise UserError(f"--date {date} is not a date", "write 2026-01-31 or 2026-01-31T02:00+01:00") from None
+        raise UserError(f"--date {date} is not a date", todo) from None
+    if found.start > found.end:
+        raise UserError(f"--date {date} ends before it begins", todo)
+    return found
 
 
 def _given(p: Iterable[tuple[str, str]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -168,7 +174,7 @@ def run(
     timeout
         The longest that all cells of a notebook, or a whole pipeline, may take: 90s, 5m or 2h.
     date
-        The logical date that the run is about; default: now.
+        The logical date that the run is about, or START/DATE; default: now, and a day before.
     home
         Folder of the workspace; default: the working directory's.
 
@@ -182,7 +188,7 @@ def run(
     from aiplat.training.driving import seconds_of
 
     ws, limit = workspace(home), seconds_of(timeout)
-    source, given, moment = sound(pipeline, ws), _given(p, parameters), Moment.at(_day(date))
+    source, given, moment = sound(pipeline, ws), _given(p, parameters), _moment(date)
     kinds = {name: each.kind for name, each in source.parameters.items()}
     options = {
         "matrix": parse_matrix(matrix, kinds) if matrix else {}, "force": force, "from": from_, "cached": cached,

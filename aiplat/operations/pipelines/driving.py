@@ -122,6 +122,8 @@ class Parts:
         ready = prepared or prepare(planned(ws, run), run.moment)
         self.plan, self.prints, self.about = ready.plan, ready.prints, ready.about
         self.events: Events = Events()
+        if run.schedule:
+            self.about = replace(self.about, asked={"schedule": run.schedule, "owner": run.actor})
         self.mlflow_run = run.mlflow_run or patiently(lambda: recording.open_run(ws, self.about), 60.0, tell)
         if run.mlflow_run and prepared is None:
             patiently(self._take_up, 60.0, tell)

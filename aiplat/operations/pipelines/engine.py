@@ -62,6 +62,8 @@ def close(driver: Driver, state: str, reason: str, error: dict[str, Any] | None)
     patch = (parts.about.environment.get("git") or {}).get("patch", "")
     files = recording.write_record(ws, run, document_of(run, steps, parts.about, made), patch)
     notes = parts.recorder.close(STATUS.get(state, "KILLED"), run.seconds or 0.0, files)
+    if notes:
+        recording.leave(ws, run.id)
     run = replace(run, notes=[*run.notes, *notes])
     write_end(driver.journal, run)
     driver.show(state)
@@ -97,6 +99,8 @@ def _body(parts: Parts, token: str) -> dict[str, Any]:
     """What the ledger says at the beginning."""
     run, plan = parts.run, parts.plan
     body: dict[str, Any] = {"parameters": run.parameters, "token": token, "pipeline_run": run.id}
+    if run.schedule:
+        body |= {"schedule": run.schedule, "owner": run.actor, "fired_by": run.options.get("fired_by", "")}
     if not plan.single:
         return {"pipeline": run.pipeline, "file": run.file, "digest": plan.pipeline.digest, **body}
     copy = run.options.get("out") or parts.ws.path("pipelines", run.id, f"{file_name(parts.about.name)}.ipynb")
@@ -125,6 +129,7 @@ def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> s
     from sqlalchemy.exc import DBAPIError
 
     from aiplat.operations import alerts, lineage
+    from aiplat.operations.pipelines import recovery
 
     ws, about = parts.ws, f"run:{parts.mlflow_run}"
     with holding(ws, about):
@@ -144,6 +149,12 @@ def _drive(parts: Parts, token: str, signals: Signals, watch: Watch | None) -> s
     event = {DONE: "COMPLETE", FAILED: "FAIL"}.get(run.state, "ABORT")
     if trouble := lineage.tell(ws, run, read_steps(ws, run.id), event):
         parts.tell(trouble)
+    elif ws.settings.lineage and run.state != DONE:  # should it be resumed, what was told is not told again
+        driver.journal.note(options={**run.options, "told": run.ended})
+        with contextlib.suppress(Superseded):
+            driver.journal.write()
+    if not parts.recorder.missing:
+        recovery.catch_up(ws)
     alerts.deliver(ws, time.time())
     return run.state
 

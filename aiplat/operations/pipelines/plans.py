@@ -172,11 +172,12 @@ class Moment:
     end: datetime
 
     @classmethod
-    def at(cls, when: datetime | None = None) -> "Moment":
-        """The moment of a run by hand: the 24 hours before ``when``; now, without."""
+    def at(cls, when: datetime | None = None, start: datetime | None = None) -> "Moment":
+        """The moment of a run by hand: from ``start`` or 24 hours before, to ``when`` or now."""
         when = when or datetime.now().astimezone()
         when = when if when.tzinfo else when.astimezone()
-        return cls(when, when - timedelta(days=1), when)
+        start = start or when - timedelta(days=1)
+        return cls(when, start if start.tzinfo else start.astimezone(), when)
 
     def to_dict(self) -> dict[str, str]:
         """ISO texts, as the database keeps them."""

@@ -340,6 +340,7 @@ def queue(
     options: Mapping[str, Any] | None = None,
     connection: "sa.Connection | None" = None,
     id: str = "",
+    actor: str = "",
 ) -> str:
     """Write down that a run is wanted.
 
@@ -359,6 +360,8 @@ def queue(
         Write inside this transaction instead of one of its own.
     id
         The id that it shall have; default: a new one.
+    actor
+        Who wants it; default: the user of this process.
 
     Returns
     -------
@@ -371,7 +374,7 @@ def queue(
         "id": id or uuid.uuid4().hex, "pipeline": pipeline.name, "file": _file(pipeline), "digest": pipeline.digest,
         "parameters": plain(dict(parameters or {})), "moment": when, "cause": cause, "schedule": schedule,
         "fire_time": fire_time, "options": plain(dict(options or {})), "state": QUEUED, "reason": "", "error": None,
-        "actor": ws.user, "created": now, "mlflow_run": "", "notes": [],
+        "actor": actor or ws.user, "created": now, "mlflow_run": "", "notes": [],
     }  # fmt: skip
     table = runs_table()
 

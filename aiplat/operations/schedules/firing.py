@@ -218,9 +218,11 @@ def start(
         return fire
     if earlier and schedule.overlap == "cancel" and not queue_up:
         _ask_cancel(connection, [run.id for run in earlier])
+    owned = cause in ("schedule", "data", "alert")  # who made the schedule wants the run; of others, who asked for it
     run = tables.queue(
         ws, plan, schedule.parameters, moment, cause=cause, schedule=schedule.name, fire_time=fire_time,
-        options=options, connection=connection,
+        options={**(options or {}), **({"fired_by": f"{who} as {ws.user}"} if owned else {})}, connection=connection,
+        actor=schedule.actor if owned else "",
     )  # fmt: skip
     fires = table("fires")
     same = (fires.c.schedule == fire.schedule) & (fires.c.fire_time == fire_time)

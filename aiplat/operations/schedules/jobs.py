@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +158,10 @@ def job(ws: Workspace, schedule: Schedule, python: str = "") -> Job:
     if calendar.anchor is None:
         crons, tz, question = [fields(calendar.spec)], calendar.tz, [calendar.spec, "--tz", calendar.tz]
     else:
-        calendar = Calendar(calendar.spec, anchor=calendar.anchor.replace(second=0))
+        calendar = Calendar(calendar.spec, calendar.tz, calendar.anchor.replace(second=0))
         assert calendar.anchor is not None
         crons, tz = of_period(int(float(calendar.spec)), calendar.anchor), "UTC"
-        question = [str(int(float(calendar.spec))), "--anchor", calendar.anchor.isoformat()]
+        question = [str(int(float(calendar.spec))), "--tz", calendar.tz, "--anchor", calendar.anchor.isoformat()]
     return Job(
         schedule, str(root), ws.settings.profile or "", python or sys.executable, tuple(words), tuple(crons), tz,
         tuple(question), calendar,
@@ -203,7 +203,7 @@ def script(made: Job, *, before: Sequence[str] = (), within: int | None = None) 
         "set -eu",
         *(f"export {name}={shlex.quote(value)}" for name, value in made.environ.items()),
         f"cd {shlex.quote(made.home)}",
-        f"date=$({shlex.join(question)})",
+        f"date=$({shlex.join(question)})",  # the fire before, a stroke, and the fire: what templates see
         f'exec {shlex.join(command)} --date "$date"',
     ]
 
@@ -224,9 +224,6 @@ def losses(made: Job, system: str, change: str) -> list[str]:
         "pause, trigger, backfill and history of the schedule are that system's own; the runs stand in `aiplat pipeline runs`"
     ]
     lost.append("no alert of lateness: the service sends it, and nobody runs the service then; alerts of failures stay")
-    fires = made.fires(15)
-    if {(b - a).total_seconds() for a, b in pairwise(fires)} - {86400.0}:
-        lost.append("{{ interval.start }} is a day before the date, not the fire before")
     if made.calendar.anchor is None and change and touched_by_clock_changes(made.calendar.spec, made.tz):
         lost.append(
             f"on the two nights a year on which clocks change in {made.tz}, {system} {change}; aiplat fires once"

@@ -15,7 +15,7 @@ from typing import Any
 from ...core.errors import UserError
 from .calendars import period_words
 from .dialects import five
-from .jobs import Job, header, lines_of_cron, losses, script, slug
+from .jobs import MODULE, Job, header, lines_of_cron, losses, script, slug
 
 # %% ../../../nbs/operations/schedules/platforms.ipynb #522ce74f
 def _yaml(about: list[str], content: dict[str, Any]) -> str:
@@ -202,6 +202,7 @@ except ImportError:  # Airflow 2
 from airflow.timetables.trigger import CronTriggerTimetable
 
 COMMAND = {command}
+QUESTION = {question}
 ENVIRON = {environ}
 
 
@@ -219,8 +220,10 @@ def pipeline():
     @task(retries=0)
     def run(data_interval_end=None):
         moment = data_interval_end or datetime.now(timezone.utc)
-        words = [*COMMAND, "--date", moment.isoformat()]
-        subprocess.run(words, cwd=ENVIRON["AIPLAT_HOME"], env={{**os.environ, **ENVIRON}}, check=True)
+        among = {{"cwd": ENVIRON["AIPLAT_HOME"], "env": {{**os.environ, **ENVIRON}}, "check": True}}
+        # the fire before it, a stroke, and the fire in the schedule's own time zone: what templates see
+        about = subprocess.run([*QUESTION, "--at", moment.isoformat()], stdout=subprocess.PIPE, text=True, **among)
+        subprocess.run([*COMMAND, "--date", about.stdout.strip()], **among)
 
     run()
 
@@ -268,6 +271,7 @@ def airflow_file(made: Job, now: datetime | None = None) -> tuple[str, str, list
     lost, name = _airflow_losses(made), made.name.replace("-", "_")
     source = _DAG.format(
         command=pformat([made.python, "-m", "aiplat", *made.words], width=110),
+        question=pformat([made.python, "-m", MODULE, *made.question], width=110),
         environ=pformat(made.environ, width=110),
         dag_id=repr(name),
         description=repr(f"pipeline {made.schedule.pipeline}: {made.schedule.words()}"),
