@@ -156,7 +156,7 @@ def test_every_verb_has_a_form_and_a_line(server):
         assert server.get(f"/verbs/{verb['name'].replace(' ', '-')}")["schema"]["type"] == "object"
     filled = {"arguments": {"data": "sample:credit", "target": "approved", "by": ["age group"]}}
     said = server.ask("POST", "/verbs/train/line", filled).json["line"]
-    assert said == "%aiplat train --target approved --by 'age group' sample:credit"
+    assert said == "%aiplat train sample:credit --target approved --by 'age group'"
     wrong = server.ask("POST", "/verbs/train/line", {"arguments": {"data": "x"}})
     assert (
         wrong.status == 422

@@ -273,9 +273,11 @@ def words(name: str, arguments: Mapping[str, Any]) -> list[str]:
             continue
         first, last = _given(key, field, value)
         options, places = options + first, places + last
-    if any(place.startswith("-") for place in places):
-        places = ["--", *places]
-    found = [*about["name"].split(), *options, *places]
+    if any(
+        place.startswith("-") for place in places
+    ):  # what looks like an option stands last, after the mark that it is none
+        options, places = [], [*options, "--", *places]
+    found = [*about["name"].split(), *places, *options]
     parse(found)
     return found
 

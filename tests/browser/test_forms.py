@@ -157,7 +157,7 @@ def test_train_by_keyboard_and_open_the_result(lab: Any, visit: Visit, homes: Ho
     keys.press("Control+A")
     keys.type("2")
     page.wait_for_selector(f"{FORM} >> .aip-line:text('--trials 2')")
-    assert "%aiplat train --target approved" in page.inner_text(f"{FORM} >> .aip-line")
+    assert "%aiplat train sample:credit --target approved" in page.inner_text(f"{FORM} >> .aip-line")
     assert not visit.axe(page, ".aip-form")
     keys.press("Enter")
     page.wait_for_selector(f"{JOB} .aip-state")
@@ -183,7 +183,7 @@ def test_the_line_goes_into_the_notebook(lab: Any, visit: Visit, seeded: Any) ->
     page.click(f"{FORM} >> text=Insert %aiplat line")
     page.wait_for_selector(".jp-NotebookPanel:visible")
     source = "() => window.jupyterapp.shell.currentWidget?.content?.activeCell?.model?.sharedModel?.getSource?.()"
-    line = "%load_ext aiplat\n%aiplat train --target approved --by 'sex,age group' sample:credit"
+    line = "%load_ext aiplat\n%aiplat train sample:credit --target approved --by 'sex,age group'"
     page.wait_for_function(f"wanted => ({source})() === wanted", arg=line)
     ask(visit, page, "models")
     page.click(f"{FORM} >> text=Insert %aiplat line")
