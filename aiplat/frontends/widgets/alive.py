@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...core import show as showing
-from ...core.show import Result
+from ...core.show import Result, Svg, to_text
 from ...core.workspace import Workspace
 from ...operations.pipelines import watching
 from ...training import leaderboard
@@ -102,7 +102,9 @@ def show(result: Result) -> bool:
         return False
     from IPython.display import display
 
-    bundle = {"text/html": still(result._repr_html_(), widget.still), "text/plain": str(result)}
+    # the words of its pictures stand in the HTML already, and a saved notebook keeps both
+    plain = to_text([block for block in result.blocks() if not isinstance(block, Svg) or block.text])
+    bundle = {"text/html": still(result._repr_html_(), widget.still), "text/plain": plain}
     display(bundle, raw=True)
     display(widget)
     return True

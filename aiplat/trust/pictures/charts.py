@@ -133,7 +133,7 @@ _SHEET = (
     + ";.row{--c:var(--a);transform:translateY(calc(var(--t) + var(--i)*24px))}.row>rect{width:100%;height:24px;fill:#0000}"
     "text{transform:translateY(16px)}.l{transform:translate(10px,16px);clip-path:inset(-20px 67% -20px -10px) view-box}.h{font-weight:600}.q{display:none}"
     ".v,.e{text-anchor:end;transform-box:view-box;transform:translate(100%,16px)}.v{transform:translate(85%,16px)}.e{fill:var(--c)}"
-    f"{_PLOT}{{transform-box:view-box;transform:translateY(12px)}}.row>line{{stroke:var(--c);stroke-width:var(--s,2)}}"
+    f"{_PLOT}{{transform-box:view-box;transform:translateY(12px)}}.row>use{{stroke:var(--r)}}.row>line{{stroke:var(--c);stroke-width:2}}"
     f"{_MARK}{{transform-box:view-box;transform:translate(calc(34% + var(--x)*.29%),12px);fill:var(--c)}}"
     ".row>.n{fill:none;stroke:var(--c);stroke-width:1.5}.x{text-anchor:middle}.d.d,tspan{fill:var(--d)}"
     f"@media screen and (max-width:36rem){_NARROW}@container aiplat (max-width:36rem){_NARROW}}}"
@@ -161,13 +161,12 @@ def _upright(scale: Axis, value: float, **look: Any) -> str:
 
 
 def _grid(scale: Axis) -> list[str]:
-    return [_upright(scale, t, stroke="var(--r)") for t in scale.marks]
+    return [_upright(scale, t) for t in scale.marks]
 
 
 def _foot(scale: Axis, legend: str = "") -> list[str]:
-    """What stands under the plot: ticks with their numbers, and what the hatching means."""
-    ticks = [_upright(scale, t, y2=-7) for t in scale.marks]
-    out = [*ticks, *(_note(scale.percent(t), f"{t:,g}", "d x", y=6) for t in scale.marks)]
+    """What stands under the plot: the numbers of its lines, and what the hatching means."""
+    out = [_note(scale.percent(t), f"{t:,g}", "d x", y=5) for t in scale.marks]
     return [*out, _note("0", legend, "d", y=28)] if legend else out
 
 
@@ -185,7 +184,7 @@ def _sheet(rows: Sequence[Placed], foot: Sequence[str], title: str, defined: str
     for i, (tip, colour, x, places) in enumerate(rows):
         style = f"--i:{i}" + (f";--c:var(--{colour})" if colour else "") + (f";--x:{x}" if x else "")
         out.append(group(tip, "<rect/>" if tip else "", *places, class_="row", style=style))
-    out.append(group("", *foot, class_="row", style=f"--i:{len(rows)};--j:{len(rows) - 5 / 12:.2f};--c:var(--r);--s:1"))
+    out.append(group("", *foot, class_="row", style=f"--i:{len(rows)};--j:{len(rows) - 5 / 12:.2f}"))
     top, narrow = (24, 8 + 16 * len(said)) if title else (0, 0)
     narrow -= 14 if out[1:] and "class='h" in out[1 + (len(said) > 1)] else 0  # a heading has room above it
     tall, long = top + _STEP * (len(rows) + 1) + more, narrow + _PHONE * len(rows) + 28 + more
