@@ -20,7 +20,7 @@ export class Cluster extends Section {
     this._news.className = 'aip-Cluster-news';
     this._news.setAttribute('role', 'status');
     this._facts = document.createElement('div');
-    this._body.node.append(this._facts, this._news);
+    this._body.node.append(this._news, this._facts); // the news first: a low section shows no more than its top
     this.addWidget(this._body);
     shared.events.job.connect(this._onJob, this);
     shared.events.changed.connect(this._onJobs, this);
@@ -102,7 +102,9 @@ export class Cluster extends Section {
     const running = this._told?.ray.running ?? false;
     const local = this._told?.ray.local !== false;
     this._up.enabled = !this._job && this._told !== null && local && !running;
-    this._down.enabled = !this._job && this._told !== null && local && (running || schedulerAlive(this._told));
+    // schedulers are services of their own: neither button begins or ends one
+    const some = running || !!this._told?.ui || this._told?.ray.state === 'died';
+    this._down.enabled = !this._job && this._told !== null && local && some;
   }
 
   private _draw(told: ICluster): void {
@@ -135,7 +137,8 @@ export class Cluster extends Section {
       rows.push(meter('Memory', memory - free, memory, `${bytes(memory - free)} of ${bytes(memory)}`));
     }
     const alive = schedulerAlive(told);
-    rows.push(line(alive ? 'good' : 'off', alive ? 'The scheduler runs' : 'The scheduler does not run', ''));
+    const how = alive ? '' : 'Schedules need one. In a terminal: aiplat scheduler run';
+    rows.push(line(alive ? 'good' : 'off', alive ? 'A scheduler runs' : 'No scheduler runs', how));
     const links = [link('MLflow', told.ui), link('Dashboards', told.dashboard)].filter(each => each !== null);
     if (links.length) {
       const row = document.createElement('div');
