@@ -563,6 +563,7 @@ def test_a_fire_is_driven_to_its_end(ws) -> None:
     done = run_cli("scheduler", "run", "--runs", "1", "--once", cwd=ws.root)
     (run,) = tables.read_runs(ws)
     assert run.actor == "olga" and run.options["fired_by"].endswith(f" as {ws.user}"), "who wanted it, and who fired it"
+    assert tables.read_run(ws, run.mlflow_run[:12]).id == run.id != run.mlflow_run, "as a model's run names it"
     tags = ws.client().get_run(run.mlflow_run).data.tags
     assert (tags["aiplat.schedule"], tags["aiplat.owner"]) == ("s", "olga")
     (intent,) = [each for each in ledger.entries(ws) if each.action == "pipeline" and each.phase == "intent"]

@@ -469,7 +469,7 @@ def read_run(ws: Workspace, ref: str) -> RunRow:
         if newest := read_runs(ws, limit=1):
             return newest[0]
         raise UserError("no pipeline has been run yet", "run one: aiplat pipeline run NAME")
-    fits = table.c.id.startswith(start, autoescape=True) | (table.c.mlflow_run == start)
+    fits = table.c.id.startswith(start, autoescape=True) | table.c.mlflow_run.startswith(start, autoescape=True)
     with store(ws).connect() as connection:
         found = [_run(row) for row in connection.execute(sa.select(table).where(fits).limit(5))] if start else []
     if not found:
