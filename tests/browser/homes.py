@@ -300,6 +300,13 @@ class Visit:
         page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored.then(() => true)", timeout=SLOW)
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')", timeout=SLOW)
 
+    def dress(self, page: Any, theme: str) -> None:
+        """Change the theme of Lab or Notebook 7 in an open page, as people do."""
+        self.command(page, "apputils:change-theme", {"theme": THEMES[theme]})
+        page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === light", arg=str(theme == "light").lower(), timeout=SLOW
+        )
+
     def command(self, page: Any, name: str, arguments: Any = None) -> Any:
         """Run a command of Lab or Notebook 7 and wait for its end; what it returns stays in the browser."""
         return page.evaluate(

@@ -129,24 +129,26 @@ OUTPUT = ".jp-OutputArea-output"
 LIVE = ".aiplat-live, .aiplat-explorer"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_notebook_with_magics_is_alive_everywhere(visit: Visit, theme: str) -> None:
-    lab = visit.lab(visit.fresh("session.ipynb"), theme)
+def test_a_notebook_with_magics_is_alive_everywhere(visit: Visit) -> None:
+    lab = visit.lab(visit.fresh("session.ipynb"))
     visit.run_all(lab)
-    book = visit.notebook(visit.fresh("session.ipynb"), theme)
+    book = visit.notebook(visit.fresh("session.ipynb"))
     visit.run_all(book)
-    voila = visit.voila("session.ipynb", theme)
-    for name, page in (("lab", lab), ("notebook", book), ("voila", voila)):
-        page.wait_for_selector(LIVE, timeout=SLOW)
-        text = page.inner_text("body")
-        for said in ("credit/1", "by hand 3", "1 of 5", "production"):
-            assert said in text, (name, said)
-        assert (_shade(page, LIVE.split(",")[0] if name == "voila" else ".jp-Notebook") < 400) == (theme == "dark"), (
-            name
-        )
-        visit.keep(page, f"home-{name}-{theme}", full_page=name == "voila")
-        assert not visit.wrong(page), name
-        assert not visit.axe(page, OUTPUT), name
+    for theme in ("light", "dark"):
+        visit.dress(lab, theme)
+        visit.dress(book, theme)
+        voila = visit.voila("session.ipynb", theme)
+        for name, page in (("lab", lab), ("notebook", book), ("voila", voila)):
+            page.wait_for_selector(LIVE, timeout=SLOW)
+            text = page.inner_text("body")
+            for said in ("credit/1", "by hand 3", "1 of 5", "production"):
+                assert said in text, (name, said)
+            shade = _shade(page, LIVE.split(",")[0] if name == "voila" else ".jp-Notebook")
+            assert (shade < 400) == (theme == "dark"), (name, theme, shade)
+            visit.keep(page, f"home-{name}-{theme}", full_page=name == "voila")
+            assert not visit.wrong(page), (name, theme)
+            assert not visit.axe(page, OUTPUT), (name, theme)
+        voila.close()
 
 
 def test_a_reload_in_the_middle(visit: Visit) -> None:
@@ -218,22 +220,25 @@ def _harmless(visit: Visit, page: Any, within: str, width: int = 0) -> None:
     assert not visit.wrong(page)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_hostile_executes_in_lab(wary: Visit, theme: str) -> None:
-    page = wary.lab(wary.fresh("hostile.ipynb"), theme)
+def test_nothing_hostile_executes_in_lab(wary: Visit) -> None:
+    page = wary.lab(wary.fresh("hostile.ipynb"))
     wary.run_all(page)
     text = page.inner_text(".jp-Notebook")
     assert "onerror" in text and EMOJI in text and "there is no registered model" in text
     wary.command(page, "aiplat:show-panel")
     page.wait_for_selector("#aiplat-runs .aip-Row")
     page.wait_for_selector("#aiplat-models .aip-Row")
-    wary.keep(page, f"hostile-lab-{theme}")
-    _harmless(wary, page, OUTPUT)
-    _harmless(wary, page, ".aip-Panel")
+    for theme in ("light", "dark"):
+        wary.dress(page, theme)
+        wary.keep(page, f"hostile-lab-{theme}")
+        _harmless(wary, page, OUTPUT)
+        _harmless(wary, page, ".aip-Panel")
     page.locator("#aiplat-runs .aip-Row").first.dblclick()
     page.wait_for_selector(".aip-Detail .aiplat")
-    wary.keep(page, f"hostile-detail-{theme}")
-    _harmless(wary, page, ".aip-Detail")
+    for theme in ("dark", "light"):
+        wary.dress(page, theme)
+        wary.keep(page, f"hostile-detail-{theme}")
+        _harmless(wary, page, ".aip-Detail")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])

@@ -81,21 +81,24 @@ def to_the_end(page: Any, rows: str, last: str) -> None:
         page.wait_for_function(f"([rows, before]) => {height} !== before", arg=[rows, before], timeout=SLOW)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("where", ["lab", "notebook"])
-def test_looks_right_and_runs_nothing(look: Visit, busy: Any, where: str, theme: str) -> None:
-    page = look.lab(theme=theme) if where == "lab" else look.notebook("night.ipynb", theme=theme)
+def test_looks_right_and_runs_nothing(look: Visit, busy: Any, where: str) -> None:
+    page = look.lab() if where == "lab" else look.notebook("night.ipynb")
     show(look, page)
     row(page, "models", "credit").first.locator(".aip-Row-twisty").click()
     row(page, "models", f"v{VERSIONS}").wait_for(timeout=SLOW)
     for text in (crowd.MARKUP, "zebra", "xxxx", "مرحبا"):
         row(page, "runs", text).first.wait_for(timeout=SLOW)
-    assert not look.axe(page, ".aip-Place")
-    look.keep(page, f"panel-{where}-{theme}")
+    for theme in ("light", "dark"):
+        look.dress(page, theme)
+        assert not look.axe(page, ".aip-Place"), theme
+        look.keep(page, f"panel-{where}-{theme}")
     row(page, "runs", crowd.MARKUP).first.click()
     page.wait_for_selector(".aip-Detail .aiplat", timeout=SLOW)
-    assert not look.axe(page, ".aip-DetailTab")
-    look.keep(page, f"panel-detail-{where}-{theme}")
+    for theme in ("dark", "light"):
+        look.dress(page, theme)
+        assert not look.axe(page, ".aip-DetailTab"), theme
+        look.keep(page, f"panel-detail-{where}-{theme}")
     assert page.evaluate("window.__ran") is None
     wide = page.evaluate("""() => [...document.querySelectorAll('.aip-Place, .aip-List')]
         .filter(each => each.scrollWidth > each.clientWidth + 1).length""")
