@@ -243,6 +243,6 @@ def axes(frame: Frame, across: str, up: str, xs: Sequence[float], ys: Sequence[f
         out.append(element("text", across, x=(frame.left + right) / 2, y=bottom + 32, text_anchor="middle", fill=DIM))
     middle = frame.top + frame.height / 2
     if up:
-        turned = {"text_anchor": "middle", "fill": DIM, "transform": f"rotate(-90 12 {_brief(middle)})"}
-        out.append(element("text", up, x=12, y=middle, **turned))
+        turned = {"text_anchor": "middle", "fill": DIM, "transform": f"rotate(-90 9 {_brief(middle)})"}
+        out.append(element("text", up, x=9, y=middle, **turned))
     return out
