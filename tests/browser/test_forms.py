@@ -274,6 +274,7 @@ def test_a_notebook_runs_as_a_pipeline(lab: Any, visit: Visit, homes: Homes, see
     page.wait_for_selector(f"{copy} >> text=7 rows of south & <b>west</b>", timeout=SLOW)
     page.wait_for_selector(f"{copy} >> .aip-copy-text:has-text('cell 4 of 5')", timeout=SLOW)
     page.wait_for_selector(f"{copy} >> .jp-OutputArea-output:has-text('waiting')", timeout=SLOW)
+    page.wait_for_selector(".aip-job .aip-progress:has-text('cell 4 of 5')", state="attached", timeout=SLOW)
     assert not gate.exists() and page.query_selector(f"{copy} >> .jp-OutputArea-output:has-text('over')") is None
     assert page.query_selector(".jp-NotebookPanel:visible:not(:has(.aip-copy-header))")  # beside, not instead
     visit.keep(page, "pipeline-running")
@@ -306,6 +307,27 @@ def test_stop_a_pipeline_above_its_copy(lab: Any, visit: Visit, homes: Homes, se
     page.click(f"{copy} >> .aip-copy-header >> text=Stop")
     page.wait_for_selector(f"{copy} >> .aip-state-cancelled", timeout=SLOW)
     assert homes.ask("/aiplat/api/pipelines")["runs"][0]["state"] == "cancelled"
+
+
+def test_the_job_of_a_pipeline_says_which_step(lab: Any, visit: Visit, homes: Homes, seeded: Any, gates: Any) -> None:
+    folder = seeded.root / "pipelines"
+    write_notebook(folder / "dusk.ipynb", [("print('first')", ())])
+    slow_notebook(folder, "midnight", gates("midnight"))
+    steps = '[steps.dusk]\nnotebook = "dusk.ipynb"\n[steps.midnight]\nnotebook = "midnight.ipynb"\nneeds = ["dusk"]\n'
+    (folder / "late.toml").write_text(steps)
+    page = lab()
+    ask(visit, page, "pipeline run", pipeline="late")
+    submit(page)
+    page.wait_for_selector(f"{JOB} .aip-progress:has-text('step 2 of 2 · cell 3 of 4')", timeout=SLOW)
+    visit.keep(page, "job-steps")
+    assert not visit.axe(page, ".aip-job")
+    page.press(f"{JOB} >> button.aip-stop", "Enter")
+    wait_state(page, "stopped")
+    assert page.evaluate("() => document.activeElement.matches('.aip-tab')"), "the keyboard is not lost with the button"
+    assert homes.ask("/aiplat/api/pipelines")["runs"][0]["state"] == "cancelled"
+    page.click(f"{JOB} >> text=Open steps")  # also of a run that was stopped
+    page.wait_for_selector(".aip-Detail:visible:has-text('midnight.ipynb')", timeout=SLOW)
+    assert not wrong(visit, page)
 
 
 def test_a_narrow_window_and_hostile_names(lab: Any, visit: Visit, homes: Homes) -> None:

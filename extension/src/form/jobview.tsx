@@ -73,7 +73,8 @@ function useJob(aiplat: IAiplat, id: string) {
         if (found.state !== 'running') {
           setHtml(found.view ? (await api.view('job', id)).html : '');
         }
-        setJob(found);
+        // a job that was stopped has no result that names its run of a pipeline: it is still what was named before
+        setJob(before => ({ ...found, made: { ...before?.made, ...found.made } }));
         setProblem(null);
       }
     } catch (caught) {
@@ -355,15 +356,12 @@ export function JobView(props: IJobProps): JSX.Element {
           dangerouslySetInnerHTML={{ __html: html }}
         />
       )}
-      {running ? (
-        <Log lines={job.lines} />
-      ) : (
-        job.lines.length > 0 && (
-          <details>
-            <summary>What it printed</summary>
-            <Log lines={job.lines} />
-          </details>
-        )
+      {running && job.lines.length > 0 && <Log lines={job.lines} />}
+      {!running && job.lines.length > 0 && (
+        <details>
+          <summary>What it printed</summary>
+          <Log lines={job.lines} />
+        </details>
       )}
     </div>
   );

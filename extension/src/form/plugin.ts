@@ -3,7 +3,7 @@ import { ILabShell, ILayoutRestorer, IRouter, JupyterFrontEnd, JupyterFrontEndPl
 import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
-import { ReadonlyPartialJSONObject, Token } from '@lumino/coreutils';
+import { JSONExt, ReadonlyPartialJSONObject, Token } from '@lumino/coreutils';
 import { IAiplat, IJob } from '../api';
 import { addVerbs } from '../commands';
 import { inserter, runAsPipeline } from '../notebook';
@@ -69,7 +69,17 @@ function addTabs(
       return before;
     }
     const content = new JobContent(args, aiplat, {
-      again: form => void openForm({ ...form, key: undefined }, tab.id),
+      again: form => {
+        // the form that started the job may still be there, and as it was then
+        const still = formTabs.find(
+          ({ content: { args } }) => args.key === form.key && JSONExt.deepEqual(kept(args), kept(form))
+        );
+        if (still) {
+          app.shell.activateById(still.id);
+        } else {
+          void openForm({ ...form, key: undefined }, tab.id);
+        }
+      },
       openCopy: (run, step, name) => void app.commands.execute(COPY, { run, step, name, ref: tab.id })
     });
     const tab: JobTab = tabOf(content, `aiplat-job-${args.id}`);
