@@ -297,7 +297,8 @@ class Visit:
 
     def ready(self, page: Any) -> None:
         """Wait until Lab or Notebook 7 has restored its windows, after opening and after a reload."""
-        page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored.then(() => true)", timeout=SLOW)
+        page.wait_for_function("() => window.jupyterapp", timeout=SLOW)
+        page.evaluate("() => window.jupyterapp.restored.then(() => true)")
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')", timeout=SLOW)
 
     def dress(self, page: Any, theme: str) -> None:
@@ -353,6 +354,14 @@ class Visit:
         with contextlib.suppress(OSError, AttributeError):  # a server that was stopped has none
             for session in self.homes.ask("/api/sessions"):
                 self.homes.ask(f"/api/sessions/{session['id']}", "DELETE")
+
+
+def until(page: Any, script: str, arg: Any = None) -> None:
+    """Wait until what a function promises is true: to `wait_for_function` of Playwright a promise is true as it stands."""
+    end = time.monotonic() + SLOW / 1000
+    while not page.evaluate(script, arg):
+        assert time.monotonic() < end, f"never true: {script}"
+        time.sleep(0.3)
 
 
 _COUNT = itertools.count(1)

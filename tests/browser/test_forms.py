@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.homes import SLOW, Homes, Visit, write_notebook
+from tests.browser.homes import SLOW, Homes, Visit, until, write_notebook
 
 TRAIN = "() => window.jupyterapp.commands.hasCommand('aiplat:verb-train')"
 FORM, JOB = ".aip-form:visible", ".aip-job:visible"
@@ -94,7 +94,7 @@ KEPT = """async tab => { const name = location.pathname.split('/workspaces/')[1]
 
 def reload(visit: Visit, page: Any, tab: str) -> None:
     """Reload once Lab has kept the layout with a tab, which it does some moments after the tab came."""
-    page.wait_for_function(KEPT, arg=tab, polling=300, timeout=SLOW)
+    until(page, KEPT, tab)
     page.reload()
     visit.ready(page)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import models
-from tests.browser.homes import SLOW, Homes, Visit, write_notebook
+from tests.browser.homes import Homes, Visit, until, write_notebook
 from tests.browser.test_forms import FIELD, FORM, JOB, TRAIN, job_of, reload, slow_notebook, wrong
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -225,9 +225,7 @@ def run_as_a_pipeline(walk: Visit, hands: Hands, town: Homes, gate: Path) -> Non
     page.wait_for_selector(f"{COPY} >> .aip-copy-text:has-text('cell 4 of 5')")
     look(walk, page, ".aip-copy-header", "pipeline")
     town.restart(signal.SIGKILL)
-    page.wait_for_function(
-        "() => fetch('/api/status').then(answer => answer.ok, () => false)", polling=300, timeout=SLOW
-    )
+    until(page, "() => fetch('/api/status').then(answer => answer.ok, () => false)")
     hands.close_dialogs()
     gate.touch()
     page.wait_for_selector(f"{COPY} >> .aip-state-done")

@@ -14,7 +14,7 @@ import pytest
 
 from tests import crowd, models
 from tests.browser.conftest import PICTURES
-from tests.browser.homes import SLOW, Homes, Visit, write_notebook
+from tests.browser.homes import SLOW, Homes, Visit, until, write_notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNS, VERSIONS = 10_000, 500
@@ -231,11 +231,10 @@ def test_tabs_come_back_after_a_reload(look: Visit, busy: Any) -> None:
     page.wait_for_selector(".aip-Detail .aiplat", timeout=SLOW)
     page.wait_for_function(NAMED, timeout=SLOW)  # the tab is named a frame later than it is filled
     # the layout itself is saved last, when the tab has its place in front
-    page.wait_for_function(
+    until(
+        page,
         """() => fetch('/lab/api/workspaces/' + location.pathname.split('/').pop()).then(answer => answer.json())
         .then(saved => saved.data?.['layout-restorer:data']?.main?.current?.startsWith('aiplat-detail:run:'))""",
-        timeout=SLOW,
-        polling=500,
     )
     page.reload(wait_until="load")
     look.ready(page)
