@@ -330,14 +330,11 @@ def picture(nodes: Sequence[Node], press: bool = False) -> str:
     out += [_box(node, *at(found.x[node.name], found.y[node.name]), width, press) for node in nodes]
     rows = len(found.rows)
     size = (2 * EDGE + found.width * (width + GAP) - GAP + 8, 2 * EDGE + 8 + rows * (HEIGHT + ROOM) - ROOM)
-    whole = svg(*size, out).replace("width:100%;", "", 1)
-    if press:
-        words = f'role="group" aria-label="{html.escape(told(nodes, "Steps"))}"'
-        return f'<div style="overflow-x:auto">{whole.replace(chr(32) + "aria-hidden=" + chr(34) + "true" + chr(34), " " + words, 1)}</div>'
+    whole = svg(*size, out, told(nodes, "Steps") if press else "").replace("width:100%;", "", 1)
     drawn = f'<div style="overflow-x:auto">{whole}</div>'
     return (
         drawn
-        if size[0] <= WIDE
+        if press or size[0] <= WIDE
         else f'<div class="wide-graph">{NARROW}{drawn}<pre>{html.escape(tree(nodes))}</pre></div>'
     )
 

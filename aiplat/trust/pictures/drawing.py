@@ -92,8 +92,19 @@ def named(parts: Sequence[str]) -> tuple[str, str]:
     return group("", *parts, id=name), f"#{name}"
 
 
-def svg(width: float, height: float, elements: Sequence[str]) -> str:
-    """A picture of a natural size, which shrinks with its place; what it says in words belongs beside it."""
+def svg(width: float, height: float, elements: Sequence[str], label: str = "") -> str:
+    """A picture of a natural size, which shrinks with its place.
+
+    Parameters
+    ----------
+    width, height
+        Of its natural size, in pixels.
+    elements
+        What is drawn.
+    label
+        The name of a picture whose parts can be reached and speak for themselves. Without it the picture is hidden from screen
+        readers: what it says in words belongs beside it.
+    """
     inner, names = "".join(elements), ""
     for name, colour in _NAMES.items():  # a saved notebook keeps each letter: what is said often is said once
         if inner.count(f"'{colour}'") > 1:
@@ -105,7 +116,8 @@ def svg(width: float, height: float, elements: Sequence[str]) -> str:
         "height": f"{height:g}",
         "style": style,
     }
-    about |= {"font_family": "inherit", "font_size": 12, "fill": INK, "aria_hidden": "true"}
+    about |= {"font_family": "inherit", "font_size": 12, "fill": INK}
+    about |= {"role": "group", "aria_label": label} if label else {"aria_hidden": "true"}
     return group("", inner, tag="svg", xmlns="http://www.w3.org/2000/svg", **about)
 
 
