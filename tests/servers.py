@@ -124,8 +124,11 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, 15)
-        server.wait(30)
+            os.killpg(server.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for whoever is connected still
+                server.wait(30)
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(10)
         log.close()
 
 

@@ -142,7 +142,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_openapi_file_is_what_the_routes_are(server):
     assert openapi.stored() == openapi.text(), "write openapi.text() into aiplat/frontends/rest/openapi.json"
     assert server.get("/openapi.json") == openapi.document()
-    assert set(openapi.document()["paths"]) == {route.path for route in [*ROUTES, openapi.ROUTE]} | {"/events"}
+    assert set(openapi.document()["paths"]) == {route.path for route in [*ROUTES, openapi.ROUTE]} | {
+        "/events",
+        "/incidents/events",
+    }
 
 
 def test_a_status_says_who_and_where(server):
