@@ -37,7 +37,7 @@ clusters() {
 }
 clusters >"$stack/clusters.log" 2>&1 &
 beside=$!
-stage "notebooks" python -m tests.notebooks
+stage "notebooks" env OMP_NUM_THREADS=1 python -m tests.notebooks -j 3 # a fit has few rows: one thread costs half the CPU of two
 stage "processes, browsers, crashes" "${tests[@]}" --durations=60 --durations-min=10 -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/test_cluster.py --ignore tests/test_team.py "$@"
 wait "$beside" || failed+=("clusters that tests start themselves")
 cat "$stack/clusters.log"
