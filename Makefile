@@ -57,7 +57,8 @@ bench: setup ## every figure, a JSON line each; ONLY=name for one
 	@$(PY) -m benchmarks $(ONLY)
 
 campaign: setup ## the long fault campaigns
-	@AIPLAT_CAMPAIGN=1 $(PY) -m pytest -q tests/test_crash.py tests/test_crash_train.py tests/test_kernels.py tests/test_engine.py tests/test_schedules.py tests/test_exports.py
+	@AIPLAT_CAMPAIGN=1 $(PY) -m pytest -q tests/test_crash.py tests/test_crash_train.py tests/test_kernels.py tests/test_engine.py tests/test_schedules.py tests/test_exports.py tests/test_elsewhere.py \
+	  tests/test_batch.py tests/test_stream.py tests/test_traffic.py tests/test_million.py tests/test_monitor.py tests/test_serving_protocols.py
 
 chapter: setup ## NB=core/errors: fold .text/NB.py into nbs/NB.ipynb, export it, run it, clean it
 	@$(PY) -m tests.chapter $(NB)

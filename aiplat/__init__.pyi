@@ -1,6 +1,6 @@
 # Written from the table of verbs by `python -m tests.stubs`: do not edit.
 from aiplat.core.workspace import init as init
-from aiplat.core.cluster import up as up
+from aiplat.operations.overview import up as up
 from aiplat.core.cluster import down as down
 from aiplat.operations.overview import status as status
 from aiplat.operations.demo import demo as demo
@@ -22,12 +22,20 @@ from aiplat.release.registry import approve as approve
 from aiplat.release.registry import refuse as refuse
 from aiplat.release.registry import promote as promote
 from aiplat.release.registry import rollback as rollback
+from aiplat.release.endpoint import deploy as deploy
+from aiplat.release.traffic import traffic as traffic
+from aiplat.release.traffic import endpoints as endpoints
+from aiplat.release.endpoint import undeploy as undeploy
+from aiplat.release.exports import export as export
 from aiplat.release.batch import predict as predict
 from aiplat.operations.schedules.backfill import backfill as backfill
 from aiplat.frontends.dashboards import dashboard as dashboard
 from aiplat.release.verify import ledger as ledger
 from aiplat.release.verify import verify as verify
 from aiplat import data as data
+from aiplat import token as token
+from aiplat import stream as stream
+from aiplat import monitor as monitor
 from aiplat import pipeline as pipeline
 from aiplat import schedule as schedule
 from aiplat import scheduler as scheduler

@@ -12,7 +12,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
-PAGES = ("portfolio.ipynb", "model.ipynb", "operations.ipynb", "fairness.ipynb")
+PAGES = ("portfolio.ipynb", "model.ipynb", "operations.ipynb", "production.ipynb", "fairness.ipynb")
 MOST = 5.0  # seconds that somebody waits who opens a page
 ROUNDS = 3
 

@@ -18,6 +18,7 @@ def fold(name: str) -> None:
     """Build ``nbs/NAME.ipynb`` from ``.text/NAME.py``; outputs come from a real run, cell ids stay where cells match."""
     import jupytext
     import nbformat
+    from filelock import FileLock
     from nbclient import NotebookClient
 
     text, target = ROOT / ".text" / f"{name}.py", ROOT / "nbs" / f"{name}.ipynb"
@@ -30,7 +31,8 @@ def fold(name: str) -> None:
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, **title}
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
-    subprocess.run(["nbdev-export", "--path", str(target)], check=True, cwd=ROOT)
+    with FileLock(ROOT / ".text" / ".lock"):  # nbdev keeps one index of all modules
+        subprocess.run(["nbdev-export", "--path", str(target)], check=True, cwd=ROOT)
     with tempfile.TemporaryDirectory(prefix="aiplat-") as scratch:
         tutorial = "skip_exec: true" in (notebook.cells[0].source if notebook.cells else "")
         if tutorial:

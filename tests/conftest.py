@@ -20,6 +20,11 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tutorials first: they are minutes in one file, for which all others would wait at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_tutorials")
+
+
 @pytest.fixture(autouse=True)
 def _no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the person who runs the tests must not leak into them; the shared Ray's address must."""

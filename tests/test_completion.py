@@ -97,7 +97,7 @@ def kernel(shop: Any) -> Iterator[Kernel]:
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("%aiplat tr", ["train"]),
+        ("%aiplat tr", ["train", "traffic"]),
         ("y = %aiplat data s", ["snapshot"]),
         ("%aiplat help prom", ["promote"]),
         ("%%aiplat train pe", ["people", r"peer\ review.csv"]),
@@ -147,12 +147,11 @@ def test_only_what_fits_is_replaced_and_every_word_says_what_it_is(kernel: Kerne
 
 def test_other_lines_are_not_ours(kernel: Kernel) -> None:
     assert "--by" not in kernel.complete("print('--b")[0] and "train" not in kernel.complete("tr")[0]
-    assert kernel.complete("x = 1\n%aiplat tra")[0] == ["train"] and kernel.complete("if True:\n    %aiplat tra")[
-        0
-    ] == ["train"]
+    assert kernel.complete("x = 1\n%aiplat trai")[0] == ["train"]
+    assert kernel.complete("if True:\n    %aiplat trai")[0] == ["train"]
     assert kernel.complete("%aiplat train people \\\n   --tri")[0] == ["--trials"]
-    middle = "%aiplat tra people --target age\nprint(n)"
-    assert kernel.complete(middle, len("%aiplat tra"))[0] == ["train"]
+    middle = "%aiplat trai people --target age\nprint(n)"
+    assert kernel.complete(middle, len("%aiplat trai"))[0] == ["train"]
     assert "train" not in kernel.complete("%aiplat runs # tra")[0]
     assert kernel.complete("peop")[0] == ["people"], "IPython's own completion is untouched"
 

@@ -196,6 +196,36 @@ def test_lists_and_pages(server):
         assert server.get(f"/views/{view}", 404)["todo"], view
 
 
+def test_endpoints_are_told_as_the_ledger_has_them(server):
+    from aiplat.release.serving import plans
+    from aiplat.release.serving.changes import folder, subject, switch
+
+    assert server.get("/endpoints") == {"endpoints": []}
+    ws = workspace.workspace(server.root)
+    arms = (plans.Arm(1, 9000, "b1", "1" * 64), plans.Arm(2, 1000, "b2", "2" * 64))
+    plan = plans.Plan("letters", "credit", 1, "canary", arms, by="ana", reason="<img src=x onerror=alert(1)>")
+    switch(ws, "deploy", plan, lambda each: plans.write(folder(ws, "letters"), each), seen=0)
+    try:
+        (row,) = server.get("/endpoints")["endpoints"]
+        assert (row["name"], row["model"], row["state"], row["rate"]) == ("letters", "credit", "down", None)
+        assert [(arm["version"], arm["role"], arm["share"]) for arm in row["versions"]] == [
+            (1, "champion", 0.9),
+            (2, "canary", 0.1),
+        ]
+        page = server.get("/views/endpoint/letters")
+        assert (
+            page["line"] == "%aiplat traffic letters"
+            and "does not run" in page["html"]
+            and "aiplat deploy credit/1" in page["html"]
+        )
+        assert "<img" not in page["html"] and "&lt;img src=x" in page["html"]
+        assert "letters" in server.get("/views/endpoint/leters", 404)["todo"]
+    finally:
+        with ledger.change(ws, "undeploy", subject("letters"), {}):
+            pass
+    assert server.get("/endpoints") == {"endpoints": []}
+
+
 def test_a_notebook_says_what_it_asks_for_and_none_outside_is_read(server):
     found = server.get("/notebook?path=night.ipynb")["parameters"]
     assert [(each["name"], each["schema"]["type"], each["default"]) for each in found] == [

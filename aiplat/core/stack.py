@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mark', 'alive', 'answers', 'stop_tree', 'stop_in', 'private_folder', 'token_file_of', 'recorded', 'record', 'running',
-           'only_one', 'guard', 'head', 'store_size', 'start_ray', 'start_ui', 'stop']
+           'only_one', 'stopped_by_signals', 'guard', 'head', 'store_size', 'start_ray', 'start_ui', 'stop']
 
 # %% ../../nbs/core/stack.ipynb #09088398
 import contextlib
@@ -18,6 +18,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -168,6 +169,32 @@ def only_one(ws: Workspace, timeout: float = 180.0) -> Iterator[None]:
         raise UserError(
             "somebody else has been starting or stopping the stack for minutes", "look at: aiplat status"
         ) from None
+
+# %% ../../nbs/core/stack.ipynb #576f6959
+@contextlib.contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a service after what it is doing; a second Ctrl-C ends it where it is.
+
+    Parameters
+    ----------
+    stop
+        Set by the first signal. Outside of the main thread, which alone may listen to signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 # %% ../../nbs/core/stack.ipynb #3f6bd1a7
 def guard(record_file: str, folder: str, *pids: str, every: float = 2.0, grace: float = 20.0) -> None:

@@ -358,7 +358,7 @@ _LINE = re.compile(r"^\s*(?:[\w.,\s]+=\s*)?%{1,2}aiplat\s+(?P<rest>.*)$", re.S)
 
 def quoted(name: str) -> str:
     """A name as one word of a line."""
-    return re.sub(r"([\s'\"\\#,])", lambda m: "\\\\," if m[1] == "," else "\\" + m[1], name)
+    return re.sub(r"([\s'\"\\#,;])", lambda m: "\\\\," if m[1] == "," else "\\" + m[1], name)
 
 
 def _written(choice: Choice, cursor: Cursor) -> str:

@@ -29,7 +29,7 @@ from aiplat.trust.operating import (
     threshold_picture,
 )
 from .widgets.alive import show
-from ..trust.showing import facts_of, gaps_picture, verdict_lines
+from ..trust.showing import brief, facts_of, gaps_picture, verdict_lines
 
 # %% ../../nbs/frontends/explore.ipynb #66851770
 @dataclass(repr=False)
@@ -75,19 +75,18 @@ class Exploration(Result):
 
     def blocks(self) -> list[Block]:
         """The still form."""
-        shown = self.audit
+        shown, own = brief(self.audit, self.operating)
         out: list[Block] = [Heading(f"Fairness by {', '.join(shown.by)}"), *verdict_lines(shown), facts_of(shown)]
         gating = [name for name, row in shown.verdicts.items() if any(v.gates for v in row.values())]
         for name in gating or [name for name in _SHOWN if name in shown.criteria]:
             out += gaps_picture(shown, name)
-        if self.operating is None:
+        if own is None:
             return [
                 *out,
                 Text("The model decides without one score per row, so there is no threshold to move.", "warn"),
             ]
-        used = self.operating.used
+        used = own.used
         for by in shown.by:
-            own = self.operating
             out += [Heading(f"Thresholds by {by}", 3), threshold_picture(own, by)]
             out += [rates_table(own, by, used, shown.min_group)] if used is not None else []
             out += [roc_picture(own, by), calibration_picture(own, by)]

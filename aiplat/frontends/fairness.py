@@ -21,6 +21,7 @@ from .identity import visit
 from .judged import Judged, answer, criterion, decisive, judged, treated
 from .pages import LAYOUT, elsewhere, menu, place, recorded
 from ..trust import verdicts
+from ..trust.showing import brief
 from ..trust.findings import Audit
 from ..trust.pictures import charts
 
@@ -229,7 +230,7 @@ def live(page: Fairness) -> Any:
             )
             told.append(Code(f"aiplat explore {each.name} --by {','.join(each.found.audit.by)}", "shell"))
         hint.value = to_html(told, style=False)
-        data = explorable(each.found.audit, each.found.operating)
+        data = explorable(*brief(each.found.audit, each.found.operating))
         explorer.data = data | ({"nothing": ""} if each.found.operating is None else {})
 
     menu.observe(lambda change: show(change["new"]), names="value")

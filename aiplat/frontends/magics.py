@@ -42,17 +42,23 @@ def words_of(line: str) -> list[str]:
     UsageError
         When a quote is not closed.
     """
-    quote, end = "", len(line)
+    quote, escaped, end = "", False, 0
     for at, char in enumerate(line):
-        if quote:
+        if escaped:
+            escaped = False
+        elif char == "\\" and quote != "'":
+            escaped = True
+        elif quote:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char == "#" and (at == 0 or line[at - 1].isspace()):
-            end = at
+        elif char == "#" and (at == 0 or (line[at - 1].isspace() and end < at)):
             break
+        elif char.isspace() or char == ";":
+            continue  # at the end, where nothing follows, it belongs to no word; what is escaped does
+        end = at + 1
     try:
-        return shlex.split(line[:end].rstrip().removesuffix(";"))
+        return shlex.split(line[:end])
     except ValueError as problem:
         what = "a quote is not closed" if "quot" in str(problem) else "the line ends in a backslash"
         raise UsageError(what, 'close it, or put text with quotes in the other kind: "it\'s"') from None

@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.refs import find_model
 from ..core.workspace import Workspace, workspace
 from .acting import Outcome, deeds, perform, roles_of
+from .answering import posts
 from .explore import kept
 from .identity import Visit, visit
 from .judged import Judged
@@ -59,7 +60,8 @@ def read(ws: Workspace, asked: str = "", *, stranger: bool = False) -> ModelPage
         str(ws.root), ws.user, roles_of(ws), version, [(int(each.version), named.get(int(each.version), [])) for each in found], names,
         [seat_of(ws, version.name, alias, version.version) for alias in of_interest],
         Judged(f"{version.name}/{version.version}", "", audited) if audited else None,
-        proofs_of(ws, version), deeds(ws, version, stranger=stranger), outcome, stranger, alive=live,
+        proofs_of(ws, version), deeds(ws, version, stranger=stranger), outcome, stranger,
+        posts(ws).get(f"{version.name}/{version.version}", []), alive=live,
     )  # fmt: skip
 
 # %% ../../nbs/frontends/modelpage.ipynb #95577d0f

@@ -7,7 +7,6 @@ __all__ = ['CLASSES', 'PAGE', 'ModelPage', 'figures', 'parts']
 
 # %% ../../nbs/frontends/modelview.ipynb #e6216ac5
 import html
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +15,9 @@ from typing import Any
 from ..core.refs import ModelVersion
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Result, Text, to_html
 from .acting import LONGEST, Deed, Outcome
+from .answering import post_blocks, post_ways
 from .judged import Judged, answer, treated
-from .pages import LAYOUT, ago, box, elsewhere, menu, place
+from .pages import LAYOUT, ago, appear, box, elsewhere, menu, place
 from .proving import Proof
 from .seats import Seat, cost_of, gate_blocks, headline
 from ..trust import verdicts
@@ -51,6 +51,8 @@ class ModelPage(Result):
         What came of the last deed.
     stranger
         Whether nobody knows who looks.
+    posts
+        The endpoints at which it answers people, and what it does there.
     at
         When this was read.
     alive
@@ -69,6 +71,7 @@ class ModelPage(Result):
     deeds: list[Deed] = field(default_factory=list)
     outcome: Outcome | None = None
     stranger: bool = False
+    posts: list[tuple[str, str]] = field(default_factory=list)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     alive: "Callable[[ModelPage], Any] | None" = field(default=None, repr=False)
 
@@ -120,7 +123,7 @@ class ModelPage(Result):
         if self.version is None:
             return [title, *self.empty()]
         out: list[Block] = [title, Text(self.who(), "dim"), Facts({name: value for name, value, _ in figures(self)})]
-        out += self.outcome.blocks() if self.outcome else []
+        out += [*post_blocks(self.posts), *(self.outcome.blocks() if self.outcome else [])]
         for seat in self.seats:
             held = headline(seat)[1:] if seat.alias in self.version.aliases else []
             out += [Heading(seat.alias, 3), *held, Facts(cost_of(seat)), *gate_blocks(seat)[1:]]
@@ -133,15 +136,7 @@ class ModelPage(Result):
         return f'<div class="{CLASSES}">{"".join(parts(self, forms=False).values())}</div>'
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if getattr(shell, "kernel", None) is None:
-            print(self)
-            return
-        bundle = (self.alive(self)._repr_mimebundle_() if self.alive else None) or {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        display({**data, "text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
+        appear(self, lambda: self.alive(self) if self.alive else None)
 
 
 CLASSES = "aiplat-page aiplat-model"
@@ -268,7 +263,12 @@ def parts(page: ModelPage, forms: bool = True) -> dict[str, str]:
         fair = f'<section class="answer {kind}">{to_html(answer(page.judged, page.asked), style=False)}</section>'
         fair += f'<section class="treated">{to_html(treated(page.judged), style=False)}{more}</section>'
     folded = f'<section class="proofs">{"".join(_fold(proof) for proof in page.proofs)}</section>'
-    return {"style": style, "top": top, "figures": f'<div class="row">{top_row}</div>', "outcome": _outcome(page), "deeds": do,
+    answers = ""
+    if page.posts:
+        answers = (
+            f'<section class="posts">{to_html(post_blocks(page.posts), style=False)}{post_ways(page.posts)}</section>'
+        )
+    return {"style": style, "top": top, "figures": f'<div class="row">{top_row}</div>', "posts": answers, "outcome": _outcome(page), "deeds": do,
             "gates": gates, "fairness": fair, "proofs": folded}  # fmt: skip
 
 # %% ../../nbs/frontends/modelview.ipynb #4b04cc84
@@ -286,6 +286,7 @@ PAGE = """
   .press.danger { font-weight: 600; color: color-mix(in srgb, var(--jp-error-color1, #b3261e) 72%, var(--jp-ui-font-color1, #000)); border-color: currentColor }
   .press:disabled { opacity: .6; cursor: progress }
   :is(select, textarea, button, summary, .outcome):focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 2px }
+  .posts { padding: .6rem 1.25rem }
   .outcome { border-left-width: 4px; padding: .7rem 1.25rem }
   .outcome.good { border-color: color-mix(in srgb, var(--jp-success-color1, #1b7f3b) 60%, transparent) }
   .outcome.bad { border-color: color-mix(in srgb, var(--jp-error-color1, #b3261e) 60%, transparent) }

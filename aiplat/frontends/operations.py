@@ -7,7 +7,6 @@ __all__ = ['PAGE', 'CLASSES', 'Operations', 'live', 'operations']
 
 # %% ../../nbs/frontends/operations.ipynb #efd6c026
 import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from ..core.workspace import workspace
 from .clusterload import cluster_blocks, load_of
 from .happenings import Happenings, happenings
 from .identity import visit
-from .pages import LAYOUT, menu, place
+from .pages import LAYOUT, appear, menu, place
 from aiplat.frontends.telling import (
     ahead_blocks, pipeline_blocks, running, schedules_table, scheduler_blocks, timeline, until, wrong,
 )  # fmt: skip
@@ -178,16 +177,7 @@ class Operations(Result):
         return f'<div class="{CLASSES}">{"".join(self.parts().values())}</div>'
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if getattr(shell, "kernel", None) is None:
-            print(self)
-            return
-        bundle = live(self)._repr_mimebundle_() or {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        # what cannot show a widget, such as a saved file on a web page, shows the page as it was
-        display({**data, "text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
+        appear(self, lambda: live(self))
 
 
 CLASSES = "aiplat-page aiplat-operations"

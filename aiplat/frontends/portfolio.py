@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.refs import Run, list_runs
 from ..core.show import STYLE, Block, Code, Facts, Heading, Kind, Line, Result, Table, Text, fmt, to_html
 from ..core.workspace import workspace
+from .answering import post_blocks, post_ways, posts
 from .identity import visit
 from .pages import LAYOUT, ago, box, elsewhere, menu, place, recorded
 from .seats import Seat, cost_of, fairness_blocks, gate_blocks, headline, seats
@@ -84,6 +85,8 @@ class Portfolio(Result):
         Where the ledger's chain does not hold.
     at
         When this was read.
+    posts
+        Versions that should answer people, with their endpoints.
     """
 
     root: str
@@ -93,6 +96,7 @@ class Portfolio(Result):
     entries: list[ledger.Entry] = field(default_factory=list)
     breaks: list[str] = field(default_factory=list)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    posts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def figures(self) -> list[tuple[str, Any, Kind]]:
         """The four figures at the top: name, value and meaning."""
@@ -110,7 +114,13 @@ class Portfolio(Result):
         """Everything, one below the other."""
         out: list[Block] = [Heading("Portfolio"), Facts({name: value for name, value, _ in self.figures()})]
         for seat in self.seats:
-            out += [*headline(seat), Facts(cost_of(seat)), *gate_blocks(seat), *fairness_blocks(seat)]
+            out += [
+                *headline(seat),
+                *post_blocks(self.posts.get(seat.name, [])),
+                Facts(cost_of(seat)),
+                *gate_blocks(seat),
+                *fairness_blocks(seat),
+            ]
         if not self.seats:
             out += self.first_steps()
         return [*out, *_runs(self.runs), *_happened(self.entries, self.breaks)]
@@ -147,8 +157,9 @@ def page(portfolio: Portfolio) -> str:
     if portfolio.seats:
         out.append(f'<div class="row">{figures}</div>')
     for seat in portfolio.seats:
-        more = elsewhere("model.ipynb", f"all about {seat.name} →", model=seat.name)
-        name = f'<div class="name">{to_html(headline(seat), style=False)}{box("cost", [Facts(cost_of(seat))], "div")}{more}</div>'
+        held = portfolio.posts.get(seat.name, [])
+        more = elsewhere("model.ipynb", f"all about {seat.name} →", model=seat.name) + post_ways(held)
+        name = f'<div class="name">{to_html([*headline(seat), *post_blocks(held)], style=False)}{box("cost", [Facts(cost_of(seat))], "div")}{more}</div>'
         sides = (
             f'<div class="row">{box("gate", gate_blocks(seat), "div")}{box("fair", fairness_blocks(seat), "div")}</div>'
         )
@@ -196,4 +207,5 @@ def _read(start: str | Path | None) -> Portfolio:
         runs=list_runs(ws, limit=8) if tracked else [],
         entries=lately,
         breaks=ledger.breaks(ws) if kept else [],
+        posts=posts(ws),
     )

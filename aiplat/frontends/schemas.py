@@ -102,7 +102,9 @@ def _sections(function: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
 def _default(parameter: inspect.Parameter) -> Any:
     """A default as JSON has it; ``None`` for whatever says nothing to a person."""
     value = parameter.default
-    return None if value in (parameter.empty, None, "", (), [], {}) else value
+    if value in (parameter.empty, None, "", (), [], {}):
+        return None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def schema(verb: Verb) -> dict[str, Any]:

@@ -70,7 +70,7 @@ _MAKE = (
         "Write a commented settings.ini and .aiplat/ here; running it twice changes nothing",
         "Start",
     ),
-    Verb("up", "core.cluster:up", "Start the local stack", "Start"),
+    Verb("up", "operations.overview:up", "Start the local stack, and endpoints that should answer and do not", "Start"),
     Verb("down", "core.cluster:down", "Stop the local stack", "Start"),
     Verb("status", "operations.overview:status", "Say what runs, where, since when, and what is wrong", "Start"),
     Verb(
@@ -140,6 +140,28 @@ _PIPELINES = (
         "pipeline show",
         "operations.pipeline:show",
         "Show a run: its steps with their states and reasons, what failed and where, how to continue",
+        "Operate",
+    ),
+)
+
+# %% ../../nbs/frontends/verbs.ipynb #a2f8673f
+_MONITORS = (
+    Verb(
+        "monitor report",
+        "operations.monitoring.report:report",
+        "Say how production differs from what the model learned: drift, rates, performance and fairness, as evidence",
+        "Operate",
+    ),
+    Verb(
+        "monitor check",
+        "operations.monitoring.alerting:check",
+        "Look at windows that have ended, and raise or clear the alerts of the settings",
+        "Operate",
+    ),
+    Verb(
+        "monitor retrain",
+        "operations.monitoring.retraining:retrain",
+        "Train on recent rows, set the candidate against the champion on newer ones, and let the gate decide",
         "Operate",
     ),
 )
@@ -232,6 +254,86 @@ _SCHEDULES = (
     ),
 )
 
+# %% ../../nbs/frontends/verbs.ipynb #6543fc76
+_SERVE = (
+    Verb("deploy", "release.endpoint:deploy", "Serve a model", "Release"),
+    Verb(
+        "traffic",
+        "release.traffic:traffic",
+        "Show who answers at an endpoint and how each version does",
+        "Release",
+    ),
+    Verb(
+        "endpoints",
+        "release.traffic:endpoints",
+        "List the endpoints: who answers where, since when, and who said so",
+        "Release",
+    ),
+    Verb(
+        "undeploy",
+        "release.endpoint:undeploy",
+        "End an endpoint; its requests in flight are answered, its predictions are kept",
+        "Release",
+    ),
+    Verb(
+        "export",
+        "release.exports:export",
+        "Export a model for another place: an ONNX file, a container, KServe, or devices",
+        "Release",
+    ),
+    Verb(
+        "token add",
+        "release.serving.tokens:add",
+        "Make a token for an endpoint; it is shown once and kept as a hash",
+        "Release",
+    ),
+    Verb(
+        "token list",
+        "release.serving.tokens:listed",
+        "List the tokens of endpoints: whose, what for, until when",
+        "Release",
+    ),
+    Verb(
+        "token revoke",
+        "release.serving.tokens:revoke",
+        "Take a token back; every endpoint refuses it within a second",
+        "Release",
+    ),
+)
+_USE = (
+    Verb("predict", "release.batch:predict", "Score a table", "Operate"),
+    Verb(
+        "stream run",
+        "release.stream:run",
+        "Answer the messages of a stream as they come, until stopped; several processes may share one",
+        "Operate",
+    ),
+    Verb(
+        "stream status",
+        "release.stream:status",
+        "Show streams: what runs, how fast, and how many messages wait",
+        "Operate",
+    ),
+    Verb(
+        "monitor truth",
+        "release.truth:truth",
+        "Add what really happened to what an endpoint predicted",
+        "Operate",
+    ),
+    Verb(
+        "monitor performance",
+        "operations.monitoring.performance:performance",
+        "Show how an endpoint does: measured where the truth is known, estimated where it is not",
+        "Operate",
+    ),
+    Verb(
+        "monitor erase",
+        "release.forgetting:erase",
+        "Erase what is recorded of one person: predictions, inputs and the truth about them",
+        "Operate",
+    ),
+)
+
 # %% ../../nbs/frontends/verbs.ipynb #37937726
 VERBS: tuple[Verb, ...] = (
     *_MAKE,
@@ -278,9 +380,11 @@ VERBS: tuple[Verb, ...] = (
     Verb("refuse", "release.registry:refuse", "Refuse a version", "Release"),
     Verb("promote", "release.registry:promote", "Promote a version", "Release"),
     Verb("rollback", "release.registry:rollback", "Go back to the version that held an alias before", "Release"),
-    Verb("predict", "release.batch:predict", "Score a table", "Operate"),
+    *_SERVE,
+    *_USE,
     *_PIPELINES,
     *_SCHEDULES,
+    *_MONITORS,
     Verb(
         "dashboard",
         "frontends.dashboards:dashboard",

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BACKUP', 'FOUND', 'DETAILS', 'ACTIONS', 'Break', 'Verification', 'check_chain', 'check_anchors', 'governed',
-           'check_alias', 'check_version', 'check_snapshot', 'found_alias', 'found_version', 'found_run', 'explain',
-           'check_unfinished', 'check_runs', 'check_reports', 'verify', 'Entries', 'short_subject', 'gist', 'ledger']
+           'check_alias', 'check_version', 'check_snapshot', 'found_alias', 'found_version', 'found_run',
+           'found_endpoint', 'found_nothing', 'explain', 'check_unfinished', 'check_runs', 'check_reports', 'verify',
+           'Entries', 'short_subject', 'gist', 'ledger']
 
 # %% ../../nbs/release/verify.ipynb #86492619
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from .approvals import refusals
 from .decision import MAKING, Case, command
 from .gates import judge_origin
 from .rules import Gate
+from .serving.changes import on_disk
+from .serving.plans import shares
 from .versions import ANCHOR, find_versions
 
 # %% ../../nbs/release/verify.ipynb #0658d064
@@ -255,6 +258,25 @@ def found_run(ws: Workspace, dead: Entry) -> tuple[str, str]:
     )
 
 
+def found_endpoint(ws: Workspace, dead: Entry) -> tuple[str, str]:
+    """Who answers at an endpoint whose traffic was being changed, and what comes next."""
+    name = dead.subject.removeprefix("endpoint:")
+    plan = on_disk(ws, name)
+    left = f"{name} answers by plan {plan.generation}: {shares(plan)}" if plan else f"nothing answers at {name}"
+    return (
+        left,
+        f"the next {command('deploy', name)} or {command('undeploy', name)} closes this, and puts back what is not whole",
+    )
+
+
+def found_nothing(ws: Workspace, dead: Entry) -> tuple[str, str]:
+    """A change that is made whole or not at all, or is kept in parts."""
+    return (
+        "what it does is there as a whole or not at all, and parts that are done are kept",
+        "run it again: it goes on from there",
+    )
+
+# %% ../../nbs/release/verify.ipynb #010c3277
 FOUND = {
     "promote": found_alias,
     "rollback": found_alias,
@@ -262,6 +284,8 @@ FOUND = {
     "train": found_run,
     "mitigate": found_run,
     "pipeline": found_run,
+    **dict.fromkeys(("deploy", "traffic", "undeploy"), found_endpoint),
+    **dict.fromkeys(("predict", "stream", "truth", "erase", "expire", "token", "export"), found_nothing),
 }
 
 # %% ../../nbs/release/verify.ipynb #ed7c7c37
@@ -422,6 +446,15 @@ ACTIONS = (
     "predict",
     "report",
     "card",
+    "deploy",
+    "traffic",
+    "undeploy",
+    "token",
+    "stream",
+    "truth",
+    "erase",
+    "expire",
+    "export",
 )
 
 

@@ -37,6 +37,8 @@ from .counting.tally import Tally, tally
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiplat.core.show import Result
+
 # %% ../../nbs/trust/audit.ipynb #2e2a9917
 @dataclass(frozen=True)
 class Ask:
@@ -313,8 +315,17 @@ def _of_table(home: Workspace | None, source: Any, ask: Ask, given: Given, slice
 _FORMS = (".html", ".json", ".md")
 
 
-def write(found: Audit, out: str) -> None:
-    """Write an audit to a file whose suffix says how: a page, JSON or Markdown.
+def write(found: "Result", out: str, title: str) -> None:
+    """Write a result to a file whose suffix says how: a page, JSON or Markdown.
+
+    Parameters
+    ----------
+    found
+        An audit, or another result.
+    out
+        The file.
+    title
+        Of the page.
 
     Raises
     ------
@@ -329,7 +340,7 @@ def write(found: Audit, out: str) -> None:
     if place.suffix not in _FORMS:
         raise UsageError(f"--out {out} has a suffix that says nothing", f"let it end in {', '.join(_FORMS)}")
     text = {
-        ".html": lambda: found.html_page(f"Fairness audit of {found.data}"),
+        ".html": lambda: found.html_page(title),
         ".json": found.to_json,
         ".md": found.to_markdown,
     }
@@ -436,5 +447,5 @@ def audit(
         assert home is not None
         result = _of_model(home, ref, data, ask, where or [], weights or "")
     if out is not None:
-        write(result, out)
+        write(result, out, f"Fairness audit of {result.data}")
     return result

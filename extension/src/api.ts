@@ -153,6 +153,37 @@ export interface IModel {
   next?: number | null;
 }
 
+export type EndpointState = 'running' | 'astray' | 'down';
+
+/** A version at an endpoint, with its share of the requests. */
+export interface IArm {
+  version: number;
+  role: string;
+  share: number;
+  requests: number;
+  errors: number;
+}
+
+export interface IEndpoint {
+  name: string;
+  model: string;
+  /** astray: its workers follow another plan than the ledger says. */
+  state: EndpointState;
+  url: string | null;
+  workers: number;
+  versions: IArm[];
+  /** Since the plan is in force; what shadows answered is not counted. */
+  requests: number;
+  errors: number;
+  /** Requests per second, lately; null: not known yet. */
+  rate: number | null;
+  /** Open alerts. */
+  alerts: number;
+  since: Moment | null;
+  by: string | null;
+  reason: string | null;
+}
+
 export interface IRun {
   id: string;
   name: string;
@@ -319,7 +350,7 @@ export interface INotebookParameters {
 }
 
 export type ViewKind =
-  'run' | 'model' | 'version' | 'pipeline-run' | 'pipeline' | 'schedule' | 'job' | 'cluster' | 'gate';
+  'run' | 'model' | 'version' | 'endpoint' | 'pipeline-run' | 'pipeline' | 'schedule' | 'job' | 'cluster' | 'gate';
 
 /** How a thing shows itself: HTML made and escaped by core/show, and the line that shows the same in a notebook. */
 export interface IView {
@@ -328,9 +359,18 @@ export interface IView {
   line: string;
 }
 
-export type Topic = 'runs' | 'models' | 'pipelines' | 'schedules' | 'cluster' | 'jobs' | 'ledger';
+export type Topic = 'runs' | 'models' | 'endpoints' | 'pipelines' | 'schedules' | 'cluster' | 'jobs' | 'ledger';
 
-export const TOPICS: readonly Topic[] = ['runs', 'models', 'pipelines', 'schedules', 'cluster', 'jobs', 'ledger'];
+export const TOPICS: readonly Topic[] = [
+  'runs',
+  'models',
+  'endpoints',
+  'pipelines',
+  'schedules',
+  'cluster',
+  'jobs',
+  'ledger'
+];
 
 type Query = Record<string, string | number | undefined | null>;
 
@@ -392,6 +432,10 @@ export class Api {
 
   async models(query: { name?: string; limit?: number; before?: number | string } = {}): Promise<IModel[]> {
     return (await this._ask<{ models: IModel[] }>('GET', 'models', query)).models;
+  }
+
+  async endpoints(): Promise<IEndpoint[]> {
+    return (await this._ask<{ endpoints: IEndpoint[] }>('GET', 'endpoints')).endpoints;
   }
 
   runs(query: { limit?: number; before?: string } = {}): Promise<IRunPage> {

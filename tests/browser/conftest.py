@@ -56,4 +56,14 @@ def offline(browser: Any) -> Iterator[Any]:
         context.close()
 
 
-from tests.browser.homes import homes, seeded, visit  # noqa: E402, F401 - fixtures, made of what stands above
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Beside a failure: what the open pages show, and what the server tells of jobs and runs."""
+    report = yield
+    looker = next((each for each in getattr(item, "funcargs", {}).values() if isinstance(each, Visit)), None)
+    if report.when == "call" and report.failed and looker is not None:
+        report.sections += [(f"page {at + 1}", shown) for at, shown in enumerate(looker.shown())]
+    return report
+
+
+from tests.browser.homes import Visit, homes, seeded, visit  # noqa: E402, F401 - fixtures, made of what stands above

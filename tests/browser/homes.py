@@ -247,11 +247,16 @@ class Visit:
         self._contexts: list[Any] = []
         self._wrong: dict[Any, list[str]] = {}
 
-    def page(self, path: str, width: int = 1400, height: int = 900, homes: Homes | None = None) -> Any:
-        """A page of the server at a path that may have a query; every request that would leave this machine fails."""
+    def page(
+        self, path: str, width: int = 1400, height: int = 900, homes: Homes | None = None, script: str = ""
+    ) -> Any:
+        """A page of the server at a path that may have a query; every request that would leave this machine fails. A script runs
+        before the page's own."""
         at = homes or self.homes
         context = self.browser.new_context(viewport={"width": width, "height": height})
         context.route("**/*", self._only_here)
+        if script:
+            context.add_init_script(script)
         context.set_default_timeout(SLOW)
         self._contexts.append(context)
         page, wrong = context.new_page(), list[str]()
@@ -345,6 +350,18 @@ class Visit:
         picture.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=picture, full_page=full_page)
         return picture
+
+    def shown(self) -> list[str]:
+        """The text of every open page, and what the server tells of jobs and runs: to be read beside a failure."""
+        said = []
+        for page in [page for context in self._contexts for page in context.pages]:
+            with contextlib.suppress(Exception):  # a page that does not answer has nothing to show
+                text = "\n".join(line for line in page.inner_text("body", timeout=5000).splitlines() if line.strip())
+                said.append(f"{page.url}\n{text[:4000]}\n" + "\n".join(self._wrong[page])[:2000])
+        for route in ("jobs", "pipelines"):
+            with contextlib.suppress(Exception):
+                said.append(f"{route}: {json.dumps(self.homes.ask(f'/aiplat/api/{route}'))[:4000]}")
+        return said
 
     def close(self) -> None:
         """Close all pages, and end the kernels that they began."""

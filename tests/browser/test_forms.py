@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,32 @@ def test_a_notebook_runs_as_a_pipeline(lab: Any, visit: Visit, homes: Homes, see
     run = homes.ask("/aiplat/api/pipelines")["runs"][0]
     assert run["state"] == "done" and run["pipeline"] == "evening"
     assert not wrong(visit, page)
+
+
+def test_the_copy_opens_when_the_last_news_came_during_a_question(
+    lab: Any, visit: Visit, homes: Homes, seeded: Any, gates: Any
+) -> None:
+    slow_notebook(seeded.root, "slow", gates("slow"))
+    page = lab("slow.ipynb")
+
+    def held(route: Any) -> None:
+        """Answer with what was true before the first cell, once nothing more will be told."""
+        before = route.fetch().json()
+        before["steps"][0].update(state="running", cell=None)
+        run, end = route.request.url.rsplit("/", 1)[-1], time.monotonic() + 60
+        while (now := homes.ask(f"/aiplat/api/pipelines/runs/{run}")["steps"][0]).get("cell") != 3:
+            assert time.monotonic() < end, now
+            time.sleep(0.1)
+        page.wait_for_timeout(1000)  # until the page was told
+        route.fulfill(json=before)
+
+    page.route(re.compile(r"/aiplat/api/pipelines/runs/[\w-]+$"), held, times=3)
+    page.click(".jp-NotebookPanel:visible >> text=Run as pipeline")
+    page.click(f"{FORM} >> button[type=submit]")
+    copy = ".jp-NotebookPanel:visible:has(.aip-copy-header)"
+    page.wait_for_selector(f"{copy} >> .aip-copy-text:has-text('cell 3 of 4')", timeout=SLOW)
+    page.wait_for_selector(f"{copy} >> .jp-OutputArea-output:has-text('waiting')", timeout=SLOW)
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_stop_a_pipeline_above_its_copy(lab: Any, visit: Visit, homes: Homes, seeded: Any, gates: Any) -> None:

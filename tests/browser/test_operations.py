@@ -53,7 +53,7 @@ def test_the_morning_after_a_bad_night(served: Any, offline: Any, theme: str, tm
     ):  # fmt: skip
         assert said in text, said
     assert page.locator("img[src=x]").count() == 0 and not wrong
-    assert page.locator(".aiplat-operations :is(button, input:not([type=hidden]), a)").count() == 4, (
+    assert page.locator(".aiplat-operations :is(button, input:not([type=hidden]), a)").count() == 5, (
         "the ways to the pages, and nothing to press"
     )
     assert page.locator(".menu [aria-current=page]").inner_text() == "Operations"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAKING', 'status', 'verbs', 'verb', 'line', 'start', 'job_of', 'job', 'job_list', 'stop', 'runs', 'models',
-           'pipelines', 'pipeline_run']
+           'endpoints', 'pipelines', 'pipeline_run']
 
 # %% ../../../nbs/frontends/rest/answers.ipynb #5b27aa50
 from typing import Any
@@ -13,6 +13,7 @@ from ...core.errors import UserError
 from ...core.workspace import Workspace
 from .. import schemas
 from . import going, jobs, nights, standing, tracking
+from . import endpoints as endpoints_
 from .asking import Asked, home_of
 from .problems import Missing
 from ..verbs import VERBS
@@ -133,6 +134,11 @@ def runs(asked: Asked) -> dict[str, Any]:
 def models(asked: Asked) -> dict[str, Any]:
     """The registered models."""
     return standing.models(asked.ws, asked.query["name"], asked.query["limit"], asked.query["before"])
+
+
+def endpoints(asked: Asked) -> dict[str, Any]:
+    """Who answers people."""
+    return endpoints_.endpoints(asked.ws)
 
 
 def pipelines(asked: Asked) -> dict[str, Any]:

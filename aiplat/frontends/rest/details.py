@@ -30,6 +30,7 @@ VIEWS: dict[str, Callable[[str], list[str]]] = {
     "run": lambda id_: ["show", id_],
     "model": lambda id_: ["models"],
     "version": lambda id_: ["card", id_],
+    "endpoint": lambda id_: ["traffic", id_],
     "pipeline-run": lambda id_: ["pipeline", "show", id_],
     "pipeline": lambda id_: ["pipeline", "graph", id_],
     "schedule": lambda id_: ["schedule", "history", id_],

@@ -74,6 +74,12 @@ SCHEMAS: dict[str, Any] = {
     "Gate": _some(alias=STRING, holds={"type": ["boolean", "null"]}, summary=STRING, age_seconds=NUMBER),
     "Version": _some(version={"type": "integer"}, run=MAYBE, aliases=_list(STRING), gates=_list(_ref("Gate")), created=MOMENT, by=MAYBE),
     "Models": _some(models=_list(_some(name=STRING, versions=_list(_ref("Version")), next_=COUNT))),
+    "Endpoint": _some(
+        name=STRING, model=STRING, state={"enum": ["running", "astray", "down"]}, url=MAYBE, workers=COUNT, requests=COUNT, errors=COUNT, rate=NUMBER, alerts=COUNT,
+        since=MOMENT, by=MAYBE, reason=MAYBE,
+        versions=_list(_some(version={"type": "integer"}, role=STRING, share=NUMBER, requests=COUNT, errors=COUNT)),
+    ),
+    "Endpoints": _some(endpoints=_list(_ref("Endpoint"))),
     "Run": _some(
         id=STRING, name=STRING, kind=STRING, state=STRING, started=MOMENT, seconds=NUMBER, metric=MAYBE, value=NUMBER, trials=COUNT, task=MAYBE, user=MAYBE,
         model=YES,

@@ -20,7 +20,7 @@ from ...core import stack
 from ...core.errors import UserError
 from ...core.workspace import Workspace
 from ..happenings import kept
-from . import jobs, nights, standing, tracking
+from . import endpoints, jobs, nights, standing, tracking
 
 # %% ../../../nbs/frontends/rest/watching.ipynb #dbb2fb66
 class Pulse:
@@ -60,7 +60,7 @@ class Pulse:
             self._open = None
 
 # %% ../../../nbs/frontends/rest/watching.ipynb #4be170f9
-TOPICS = ("runs", "models", "pipelines", "schedules", "cluster", "jobs", "ledger")
+TOPICS = ("runs", "models", "endpoints", "pipelines", "schedules", "cluster", "jobs", "ledger")
 
 
 def _digest(*values: Any) -> str:
@@ -262,6 +262,9 @@ class Watcher(Watch):
                 moved.add("schedules")
         if slow and self._changed("cluster", machines(ws)):
             moved.add("cluster")
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error, OSError, UserError):
+            if (slow or "ledger" in moved) and self._changed("endpoints", endpoints.mark(ws)):
+                moved.add("endpoints")
         if self._jobs(ws):
             moved.add("jobs")
         for topic in TOPICS:

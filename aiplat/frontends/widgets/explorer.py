@@ -17,7 +17,7 @@ from ...trust.criteria import ALL_FAMILIES, Disparity, customary, disparities
 from ...trust.pictures.drawing import STYLES
 from ...trust.findings import Audit
 from ...trust.operating import Operating
-from ...trust.showing import facts_of, verdict_lines
+from ...trust.showing import brief, facts_of, verdict_lines
 from ...trust.verdicts import Verdict, verdict
 
 # %% ../../../nbs/frontends/widgets/explorer.ipynb #a659e1a3
@@ -218,7 +218,9 @@ class Explorer(Alive):
     rebased = traitlets.Dict().tag(sync=True)
 
     def __init__(self, audit: Audit | None = None, operating: Operating | None = None, **values: Any):
-        self._audit = audit
+        if audit is not None:
+            audit, operating = brief(audit, operating)
+        self._audit = audit  # with the names that the browser knows
         if audit is not None:
             shown = explorable(audit, operating) | {"head": headed(audit)}
             if operating is None and audit.scored and audit.run:  # it has scores; an audit keeps no operating points

@@ -56,15 +56,18 @@ def memory_of(ws: Workspace, pipeline: str, run: str, limit: int = 5000) -> Memo
     newest = table.c.ended.desc()
 
     def rows(query: "sa.Select[Any]") -> list[StepRow]:
-        with store(ws).connect() as connection:
-            return [StepRow(**row._mapping) for row in connection.execute(query)]
+        def read() -> list[StepRow]:
+            with store(ws).connect() as connection:
+                return [StepRow(**row._mapping) for row in connection.execute(query)]
+
+        return patiently(read)
 
     def ask(keys: list[str]) -> list[StepRow]:
         fits = table.c.cache_key.in_(keys) & (table.c.state == DONE)
         return rows(sa.select(table).where(fits).order_by(newest).limit(len(keys) * 3))
 
     query = sa.select(table).where(executed, table.c.pipeline == pipeline).order_by(newest).limit(limit)
-    return Memory(patiently(lambda: rows(query)), ask)
+    return Memory(rows(query), ask)
 
 # %% ../../../nbs/operations/pipelines/driving.ipynb #5af2c4ad
 @dataclass

@@ -9,12 +9,11 @@ __all__ = ['LOG_SIZE', 'CARE', 'SLEEP', 'CROWD', 'PAUSES', 'Duties', 'Scheduler'
 import importlib
 import importlib.util
 import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from ...core.errors import UserError
 from ...core.show import Block, Facts, Result, Text
+from ...core.stack import stopped_by_signals
 from ...core.workspace import Workspace, workspace
 from ..pipelines import tables
 from .book import BEAT, Fire, Service, beat, services, store, table
@@ -78,6 +78,8 @@ class Duties:
         Where lines go.
     wrong
         What is wrong at this moment, by duty.
+    monitors
+        Who starts the checks of what is watched in production.
     """
 
     drivers: Drivers
@@ -86,6 +88,7 @@ class Duties:
     wrote: Callable[[list[Fire]], None]
     tell: Callable[[str], None]
     wrong: dict[str, str] = field(default_factory=dict)
+    monitors: Any = None
 
     def watch(self, now: float) -> None:
         """Fire what new data and alerts ask for."""
@@ -99,6 +102,24 @@ class Duties:
             alerts, ws = importlib.import_module("aiplat.operations.alerts"), self.drivers.ws
             self._do("lateness", lambda: alerts.late(ws, now))
             self._do("alerts", lambda: alerts.deliver(ws, now))
+        if (self.drivers.ws.state / "endpoints").is_dir():
+            self._do("guard rails", self._rails)
+        if (self.drivers.ws.state / "predictions").is_dir():
+            self._do("monitors", lambda: self._monitor(now))
+
+    def _monitor(self, now: float) -> None:
+        """Start a check of monitors when a window has ended; it runs in a process of its own."""
+        if self.monitors is None:
+            alerting = importlib.import_module("aiplat.operations.monitoring.alerting")
+            self.monitors = alerting.Keeper(self.drivers.ws)
+        if self.monitors.look(now):
+            self.tell("monitors: a window has ended or truth has arrived; a check has begun")
+
+    def _rails(self) -> None:
+        """Tell what guard rails did by themselves."""
+        rollbacks = importlib.import_module("aiplat.operations.monitoring.rollbacks")
+        for line in rollbacks.settle_all(self.drivers.ws):
+            self.tell(line)
 
     def _mend(self) -> None:
         for line in mend_dead(self.drivers):
@@ -274,24 +295,6 @@ def serve(scheduler: Scheduler, once: bool = False) -> None:
             return
         scheduler.stop.wait(min(sleep, 0.1) if once else sleep)
 
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the service after what it is doing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
 # %% ../../../nbs/operations/schedules/service.ipynb #1013b2d8
 @dataclass
 class Served(Result):
@@ -345,7 +348,7 @@ def run(*, runs: int = 2, once: bool = False, home: str | Path | None = None) ->
     scheduler = Scheduler(ws, runs, _teller(ws))
     others = [each for each in services(ws) if each.id != scheduler.who]
     beside = f", beside {len(others)} other{'s' * (len(others) != 1)}" if others else ""
-    with _stopped_by_signals(scheduler.stop):
+    with stopped_by_signals(scheduler.stop):
         scheduler.prepare()
         scheduler.tell(f"scheduler {os.getpid()} serves {ws.root}, {runs} run{'s' * (runs != 1)} at once{beside}")
         serve(scheduler, once)

@@ -1,6 +1,7 @@
 // A job as it is drawn: what it is, how far it is, what it prints, and at the end its result.
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { asProblem, Events, IAiplat, IJob, IPipelineRun, Problem } from '../api';
+import { AGAIN, Asker } from '../panel/asker';
 import { fetchCopy } from './copies';
 import { useSuccessor } from './places';
 import { ProblemLines } from './problem';
@@ -49,54 +50,39 @@ export function span(seconds: number): string {
     : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-const AGAIN = 3000; // milliseconds until a question that failed is repeated, when the server is there
-
 /** The job, asked for once and followed by the stream until it has ended. */
 function useJob(aiplat: IAiplat, id: string) {
   const [job, setJob] = useState<Job | null>(null);
   const [html, setHtml] = useState<string | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const { api, events } = aiplat;
-  const asking = useRef({ busy: false, again: false, timer: 0 });
-  /** One question at a time; wishes that come meanwhile become one more. */
   const ask = useCallback(async () => {
-    const turn = asking.current;
-    turn.again = true;
-    if (turn.busy) {
-      return;
-    }
-    turn.busy = true;
     try {
-      while (turn.again) {
-        turn.again = false;
-        const found = await api.job(id);
-        if (found.state !== 'running') {
-          setHtml(found.view ? (await api.view('job', id)).html : '');
-        }
-        // a job that was stopped has no result that names its run of a pipeline: it is still what was named before
-        setJob(before => ({ ...found, made: { ...before?.made, ...found.made } }));
-        setProblem(null);
+      const found = await api.job(id);
+      if (found.state !== 'running') {
+        setHtml(found.view ? (await api.view('job', id)).html : '');
       }
+      // a job that was stopped has no result that names its run of a pipeline: it is still what was named before
+      setJob(before => ({ ...found, made: { ...before?.made, ...found.made } }));
+      setProblem(null);
     } catch (caught) {
       setProblem(asProblem(caught));
-      if (events.state !== 'away') {
-        window.clearTimeout(turn.timer);
-        turn.timer = window.setTimeout(() => void ask(), AGAIN); // the event that asked may have been the last one
-      }
-    } finally {
-      turn.busy = false;
+      return AGAIN;
     }
-  }, [api, events, id]);
+    return undefined;
+  }, [api, id]);
   const pipeline = job === null || /^(pipeline|backfill)/.test(job.verb);
   const over = job !== null && job.state !== 'running' && html !== null;
   useEffect(() => {
     if (over) {
       return; // a job that has ended never changes again
     }
-    const follow = (_: Events, told: IJob) => void (told.id === id && ask()); // the event itself is the short form
-    const driven = () => void ask(); // it may be the one that this job drives: then the job names it
-    const again = (_: Events, topic: string) => void (topic === 'jobs' && ask());
-    const state = () => void (events.state === 'open' ? ask() : events.state === 'away' && setProblem(events.problem));
+    const asker = new Asker(ask);
+    const follow = (_: Events, told: IJob) => void (told.id === id && asker.wish()); // the event itself is the short form
+    const driven = () => asker.wish(); // it may be the one that this job drives: then the job names it
+    const again = (_: Events, topic: string) => void (topic === 'jobs' && asker.wish());
+    const state = () =>
+      void (events.state === 'open' ? asker.wish() : events.state === 'away' && setProblem(events.problem));
     events.job.connect(follow);
     if (pipeline) {
       events.pipelineRun.connect(driven);
@@ -104,14 +90,14 @@ function useJob(aiplat: IAiplat, id: string) {
     events.changed.connect(again);
     events.stateChanged.connect(state);
     const listening = events.listen();
-    void ask();
+    asker.wish();
     return () => {
       events.job.disconnect(follow);
       events.pipelineRun.disconnect(driven);
       events.changed.disconnect(again);
       events.stateChanged.disconnect(state);
       listening.dispose();
-      window.clearTimeout(asking.current.timer);
+      asker.dispose();
     };
   }, [over, pipeline, id, ask, events]);
   return { job, html, problem, setProblem };
@@ -124,10 +110,19 @@ function usePipelineRun(aiplat: IAiplat, run: string | undefined, running: boole
     if (!run) {
       return;
     }
-    const follow = (_: Events, told: IPipelineRun) => void (told.id === run && setFound(told));
+    let newer = false;
+    const follow = (_: Events, told: IPipelineRun) => {
+      if (told.id === run) {
+        newer = true;
+        setFound(told);
+      }
+    };
     aiplat.events.pipelineRun.connect(follow);
     const listening = aiplat.events.listen();
-    aiplat.api.pipelineRun(run).then(setFound, () => undefined); // not written yet: the stream tells it
+    aiplat.api.pipelineRun(run).then(
+      before => newer || setFound(before), // what was told while the server answered is newer
+      () => undefined // not written yet: the stream tells it
+    );
     return () => {
       aiplat.events.pipelineRun.disconnect(follow);
       listening.dispose();
@@ -238,18 +233,15 @@ function Copies(props: IJobProps & { job: IJob; run: string }): JSX.Element | nu
   const [only, setOnly] = useState<{ key: string; name: string } | null>(null);
   const told = useRef(false);
   useEffect(() => {
-    let stale = false;
-    let busy = false;
     const look = async () => {
-      if (busy || told.current) {
-        return;
-      }
-      busy = true;
       try {
         const found = await aiplat.api.pipelineRun(run);
-        const step = found.steps.length === 1 ? found.steps[0] : undefined;
-        if (!step?.copy || (step.state === 'running' && !step.cell)) {
-          return; // it is written when the first cell begins: asked again with the next event
+        if (found.steps.length !== 1) {
+          return undefined;
+        }
+        const [step] = found.steps;
+        if (!step.copy || (step.state === 'running' && !step.cell)) {
+          return AGAIN; // it is written when the first cell begins
         }
         await fetchCopy(aiplat, run, step.key); // a step on another machine brings its copy at the end
         if (!stale && !told.current) {
@@ -258,17 +250,19 @@ function Copies(props: IJobProps & { job: IJob; run: string }): JSX.Element | nu
           setOnly({ key: step.key, name });
           copied?.(run, step.key, name);
         }
+        return undefined;
       } catch {
-        // not there yet, or the server is away: the next event asks again
-      } finally {
-        busy = false;
+        return AGAIN; // not there yet, or the server is away
       }
     };
-    const follow = (_: Events, news: IPipelineRun) => void (news.id === run && look());
+    let stale = false;
+    const asker = new Asker(look, () => !told.current);
+    const follow = (_: Events, news: IPipelineRun) => void (news.id === run && asker.wish());
     aiplat.events.pipelineRun.connect(follow);
-    void look();
+    asker.wish();
     return () => {
       stale = true;
+      asker.dispose();
       aiplat.events.pipelineRun.disconnect(follow);
     };
   }, [aiplat, run, copied, props.job.state]);

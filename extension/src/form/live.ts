@@ -8,6 +8,7 @@ import { IDisposable } from '@lumino/disposable';
 import { Signal } from '@lumino/signaling';
 import { createElement } from 'react';
 import { asProblem, Events, IAiplat, IPipelineRunDetail, Problem } from '../api';
+import { AGAIN, Asker } from '../panel/asker';
 import { fetchCopy } from './copies';
 import { CopyHeader } from './copyheader';
 
@@ -55,10 +56,6 @@ export function cellAt(model: INotebookModel, number: number): number {
   return -1;
 }
 
-const PAUSE = 400; // milliseconds between two looks at the copy, however much is told meanwhile
-
-const AGAIN = 3000; // milliseconds until a look that failed is repeated, when the server is there
-
 class Header extends ReactWidget {
   constructor(private readonly _draw: () => JSX.Element) {
     super();
@@ -84,7 +81,7 @@ export class Live implements IDisposable {
     _aiplat.events.stateChanged.connect(this._stateChanged, this);
     this._listening = _aiplat.events.listen();
     _panel.disposed.connect(() => this.dispose());
-    void _panel.context.ready.then(() => this._look());
+    void _panel.context.ready.then(() => this._asker.wish());
   }
 
   get isDisposed(): boolean {
@@ -94,7 +91,7 @@ export class Live implements IDisposable {
   dispose(): void {
     if (!this._isDisposed) {
       this._isDisposed = true;
-      window.clearTimeout(this._timer);
+      this._asker.dispose();
       this._listening.dispose();
       Signal.clearData(this);
     }
@@ -102,28 +99,19 @@ export class Live implements IDisposable {
 
   private _told(_: Events, told: { id: string }): void {
     if (told.id === this._at.run) {
-      this._soon();
+      this._asker.wish();
     }
   }
 
   private _stateChanged(events: Events): void {
     if (events.state === 'open') {
-      this._soon();
+      this._asker.wish();
     } else if (events.state === 'away') {
       this._draw(events.problem);
     }
   }
 
-  private _soon(pause = PAUSE): void {
-    if (!this._timer && !this._isDisposed) {
-      this._timer = window.setTimeout(() => {
-        this._timer = 0;
-        void this._look();
-      }, pause);
-    }
-  }
-
-  private async _look(): Promise<void> {
+  private async _look(): Promise<number | void> {
     const { run, step } = this._at;
     try {
       this._run = await this._aiplat.api.pipelineRun(run);
@@ -137,9 +125,7 @@ export class Live implements IDisposable {
       this._draw(null);
     } catch (caught) {
       this._draw(asProblem(caught));
-      if (this._aiplat.events.state !== 'away') {
-        this._soon(AGAIN); // nothing may happen for long that would be a reason to look
-      }
+      return AGAIN;
     }
   }
 
@@ -186,7 +172,7 @@ export class Live implements IDisposable {
   private _header: Header;
   private _problem: Problem | null = null;
   private _run: IPipelineRunDetail | null = null;
-  private _timer = 0;
+  private _asker = new Asker(() => this._look());
   private _listening: IDisposable;
   private _isDisposed = false;
 }

@@ -26,7 +26,14 @@ export const ACTIONS: Record<string, readonly IAction[]> = {
     { label: 'Ask the Gate…', verb: 'gate', field: 'model' },
     { label: 'Approve…', verb: 'approve', field: 'model' },
     { label: 'Refuse…', verb: 'refuse', field: 'model' },
-    { label: 'Promote…', verb: 'promote', field: 'model' }
+    { label: 'Promote…', verb: 'promote', field: 'model' },
+    { label: 'Deploy…', verb: 'deploy', field: 'model' }
+  ],
+  endpoint: [
+    { label: 'Traffic…', verb: 'traffic', field: 'name' },
+    { label: 'Report…', verb: 'monitor report', field: 'name' },
+    { label: 'Check…', verb: 'monitor check', field: 'name' },
+    { label: 'Take Off…', verb: 'undeploy', field: 'name' }
   ],
   pipeline: [
     { label: 'Run…', verb: 'pipeline run', field: 'pipeline' },

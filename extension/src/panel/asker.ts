@@ -1,9 +1,13 @@
+/** Milliseconds until a question is asked again that failed, or found nothing yet: the event that asked it may have been the last one. */
+export const AGAIN = 3000;
+
 /** One question at a time, with a pause after it; wishes that come meanwhile become one more question. */
 export class Asker {
   constructor(
-    private readonly _ask: () => Promise<void>,
+    /** The question; what it answers is after how many milliseconds it wants to be asked again without a wish. */
+    private readonly _ask: () => Promise<number | void>,
     /** Whether anybody would see the answer; a wish that comes too early is kept. */
-    private readonly _seen: () => boolean,
+    private readonly _seen: () => boolean = () => true,
     /** Milliseconds between an answer and the next question: changes come in bursts, a search logs every trial. */
     private readonly _gap = 400
   ) {}
@@ -16,6 +20,7 @@ export class Asker {
 
   dispose(): void {
     window.clearTimeout(this._timer);
+    window.clearTimeout(this._later);
     this._disposed = true;
   }
 
@@ -25,8 +30,12 @@ export class Asker {
     }
     this._stale = false;
     this._busy = true;
+    window.clearTimeout(this._later);
     try {
-      await this._ask();
+      const again = await this._ask();
+      if (again && !this._disposed) {
+        this._later = window.setTimeout(() => this.wish(), again);
+      }
     } finally {
       this._timer = window.setTimeout(() => {
         this._busy = false;
@@ -39,4 +48,5 @@ export class Asker {
   private _busy = false;
   private _disposed = false;
   private _timer = 0;
+  private _later = 0;
 }

@@ -12,6 +12,11 @@ const PAGES: readonly [string, string, string][] = [
     'Each model in production: since when, by whom, its gate and the age of its evidence, fairness, runs, cost.'
   ],
   ['model', 'Model', 'One model: card, audit, explanation, history; approve, promote or roll back, according to role.'],
+  [
+    'production',
+    'Production',
+    'Models that answer people: versions side by side, alerts, guard rails, streams, and what to do next.'
+  ],
   ['fairness', 'Fairness', 'One model: who is treated how, what other thresholds would do, and what fairness costs.'],
   ['operations', 'Operations', 'Pipelines, schedules, failures and the cluster.']
 ];

@@ -17,6 +17,7 @@ const TOPICS: Record<ViewKind, readonly Topic[]> = {
   model: ['models', 'ledger'],
   version: ['models', 'ledger'],
   gate: ['models', 'ledger'],
+  endpoint: ['endpoints', 'ledger'],
   'pipeline-run': ['pipelines'],
   pipeline: ['pipelines', 'schedules'],
   schedule: ['schedules', 'pipelines'],

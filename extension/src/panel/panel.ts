@@ -1,4 +1,4 @@
-// The side panel: who and where one is, and the four sections. The server's events are heard only while it can be seen.
+// The side panel: who and where one is, and the five sections. The server's events are heard only while it can be seen.
 import { refreshIcon, SidePanel } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { IDisposable } from '@lumino/disposable';
@@ -8,13 +8,14 @@ import { asProblem, IAiplat, IJob, IStatus } from '../api';
 import { openForm } from './actions';
 import { Button } from './button';
 import { Cluster } from './cluster';
+import { Endpoints } from './endpoints';
 import { Models } from './models';
 import { Pipelines } from './pipelines';
 import { Runs } from './runs';
 import { Section } from './section';
 
 /** How much of the height each section gets at first. */
-const SIZES = [0.26, 0.33, 0.23, 0.18];
+const SIZES = [0.22, 0.14, 0.28, 0.2, 0.16];
 /** Milliseconds that a line may be down before it is said: most are back before anybody would have read it. */
 const PATIENCE = 1500;
 
@@ -41,6 +42,7 @@ export class Panel extends SidePanel {
     this.header.addWidget(this._banner);
     this._sections = [
       new Models(_shared),
+      new Endpoints(_shared, _commands),
       new Runs(_shared, _commands),
       new Pipelines(_shared, _commands),
       new Cluster(_shared)
@@ -54,7 +56,7 @@ export class Panel extends SidePanel {
 
   /** Show or hide sections, by their names in the settings. */
   configure(shown: Record<string, boolean>): void {
-    const names = ['models', 'runs', 'pipelines', 'cluster'];
+    const names = ['models', 'endpoints', 'runs', 'pipelines', 'cluster'];
     const titles = (this.content as AccordionPanel).titles;
     this.widgets.forEach((section, index) => {
       const wanted = shown[names[index]] !== false;

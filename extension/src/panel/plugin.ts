@@ -35,7 +35,7 @@ class Place extends Panel {
     this.id = 'aiplat-panel';
     this.addClass('aip-Place');
     this.title.icon = aiplatIcon;
-    this.title.caption = 'aiplat: models, runs, pipelines, cluster';
+    this.title.caption = 'aiplat: models, endpoints, runs, pipelines, cluster';
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', 'aiplat');
   }
@@ -78,6 +78,7 @@ class Place extends Panel {
 
 interface IOptions {
   models: boolean;
+  endpoints: boolean;
   runs: boolean;
   pipelines: boolean;
   cluster: boolean;
@@ -88,6 +89,7 @@ interface IOptions {
 
 const DEFAULTS: IOptions = {
   models: true,
+  endpoints: true,
   runs: true,
   pipelines: true,
   cluster: true,
@@ -98,7 +100,7 @@ const DEFAULTS: IOptions = {
 
 export const panel: JupyterFrontEndPlugin<void> = {
   id: 'aiplat:plugin',
-  description: 'The side panel of aiplat: models, runs, pipelines and the cluster; a tab for each of them.',
+  description: 'The side panel of aiplat: models, endpoints, runs, pipelines and the cluster; a tab for each of them.',
   autoStart: true,
   requires: [IAiplat],
   optional: [ILabShell, ILayoutRestorer, ICommandPalette, ISettingRegistry],
@@ -206,7 +208,7 @@ function addDashboards(app: JupyterFrontEnd, shared: IAiplat, labShell: ILabShel
   let open: Dashboards | null = null;
   app.commands.addCommand(Commands.dashboards, {
     label: args => (args.isLauncher ? 'Dashboards' : 'Open the Dashboards of aiplat'),
-    caption: 'Portfolio, models and operations as pages, for people who open no notebook',
+    caption: 'Portfolio, models, production and operations as pages, for people who open no notebook',
     icon: aiplatIcon,
     execute: async () => {
       if (!open || open.isDisposed) {

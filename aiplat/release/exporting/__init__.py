@@ -1,0 +1,1 @@
+"""Models for other places: ONNX files, containers, Kubernetes and devices."""

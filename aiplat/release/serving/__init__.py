@@ -1,0 +1,1 @@
+"""How a model answers over the network: plans, prepared models, protocols, workers."""

@@ -1,0 +1,393 @@
+"""Exported models where aiplat is not: a device with nothing but a public key, a container's folder, KServe's own classes, Ray Serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aiplat.core.workspace import Workspace
+from aiplat.release.exports import export
+
+
+@dataclass
+class Fleet:
+    """A workspace with two versions of a model, and the channel of the first."""
+
+    ws: Workspace
+    out: Path
+
+    def aiplat(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "AIPLAT_USER": "ana"}
+        return subprocess.run(
+            [sys.executable, "-m", "aiplat", *words], cwd=self.ws.root, env=environment, capture_output=True, text=True
+        )
+
+    def device(self, home: Path, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the exported script as a device would: another folder, nothing of this environment's settings."""
+        return subprocess.run(self.command(home, *words), cwd="/", input=given, capture_output=True, text=True)
+
+    def command(self, home: Path, *words: str) -> list[str]:
+        return [
+            sys.executable,
+            "-I",
+            str(self.out / "device.py"),
+            "--home",
+            str(home),
+            "--key",
+            str(self.out / "public.pem"),
+            *words,
+        ]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    from aiplat.core.workspace import create, workspace
+    from aiplat.data.sample import credit
+    from aiplat.release.versions import register
+    from aiplat.training.candidates import build
+    from aiplat.training.columns import usable_columns
+    from aiplat.training.runs import log_run
+
+    before = Path.cwd()
+    folder = tmp_path_factory.mktemp("fleet") / "credit-risk"
+    create(folder, user="ana", gates={})
+    os.chdir(folder)
+    try:
+        ws, people = workspace(folder), credit(rows=500, seed=1)
+        features = [name for name in people if name != "approved"]
+        about: dict[str, Any] = {"task": "binary", "target": "approved", "positive": "1", "features": features}
+        for trees in (5, 10):
+            model = build("lightgbm", usable_columns(people[features]), {"n_estimators": trees}, task="binary")
+            model.fit(people[features][:300], people["approved"][:300])
+            register(log_run(ws, "train", model, train=people[:300], test=people[300:], **about).run.id, "credit")
+        out = tmp_path_factory.mktemp("out") / "fleet"
+        export("credit/1", to="edge", out=str(out), home=folder)
+        yield Fleet(ws, out)
+    finally:
+        os.chdir(before)
+
+
+def rows_of(fleet: Fleet) -> list[dict[str, Any]]:
+    from aiplat.release.exporting.device import payload_of
+
+    (release,) = sorted((fleet.out / "channel" / "releases").glob("credit-1-*"))
+    manifest = json.loads(payload_of((release / "manifest.json").read_bytes()))
+    return [one["row"] for one in manifest["examples"]]
+
+
+def test_a_device_follows_its_channel_and_goes_back(fleet: Fleet, tmp_path: Path) -> None:
+    home, channel = tmp_path / "device", str(fleet.out / "channel")
+    first = fleet.device(home, "update", channel)
+    assert first.returncode == 0 and "credit-1-" in first.stdout, first.stderr
+    asked = json.dumps(rows_of(fleet))
+    said = fleet.device(home, "predict", given=asked)
+    assert said.returncode == 0, said.stderr
+    ours = json.loads(said.stdout)
+    assert {"prediction", "probabilities"} == set(ours[0]) and abs(sum(ours[0]["probabilities"].values()) - 1) < 1e-9
+
+    done = fleet.aiplat("export", "credit/2", "--to", "edge", "--out", str(fleet.out))
+    assert done.returncode == 0, done.stderr
+    assert "credit-2-" in fleet.device(home, "update", channel).stdout
+    assert json.loads(fleet.device(home, "predict", given=asked).stdout) != ours
+    assert "credit-1-" in fleet.device(home, "rollback").stdout
+    assert json.loads(fleet.device(home, "predict", given=asked).stdout) == ours
+
+    model = home / "current" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    broken = fleet.device(home, "predict", given=asked)
+    assert broken.returncode == 1 and "not the file that was signed" in broken.stderr
+
+
+def test_a_device_killed_at_any_moment_has_a_release_that_works(fleet: Fleet, tmp_path: Path) -> None:
+    home, channel = tmp_path / "device", fleet.out / "channel"
+    from aiplat.release.exporting.edge import publish, signing_key
+
+    key = signing_key(fleet.ws.path("keys", "edge.pem"))
+    (one,) = sorted((channel / "releases").glob("credit-1-*"))
+    graph, own = (one / "model.onnx").read_bytes(), tmp_path / "channel"
+    about = {"name": "toy", "version": 0, "model_digest": "d" * 64, "classes": ["0", "1"]}
+
+    def release(number: int) -> None:
+        # bytes after the end of the graph's last field would be refused by a reader: the description tells them apart
+        import onnx
+
+        made = onnx.load_from_string(graph)
+        made.doc_string = f"number {number}"
+        files = {"model.onnx": made.SerializeToString(), "weights.bin": os.urandom(3_000_000)}
+        publish(own, key, about={**about, "version": number}, files=files, rows=rows_of(fleet), days=1)
+
+    release(0)
+    assert fleet.device(home, "update", str(own)).returncode == 0
+    chance, killed = random.Random(7), 0
+    for number in range(1, 6):
+        release(number)
+        process = subprocess.Popen(
+            fleet.command(home, "update", str(own)), cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        seen = home / "releases"
+        end = time.monotonic() + chance.random() * 0.05
+        while process.poll() is None and not any(file.name.startswith(".") for file in seen.iterdir()):
+            time.sleep(0.001)  # until the download has begun
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        said = fleet.device(home, "predict", given=json.dumps(rows_of(fleet)))
+        assert said.returncode == 0, said.stderr
+        assert fleet.device(home, "update", str(own)).returncode == 0
+        status = json.loads(fleet.device(home, "status").stdout)
+        assert status["release"].startswith(f"toy-{number}-") and status["sequence"] == number + 1
+    assert killed, "no update was cut off"
+
+
+def test_a_containers_folder_answers_with_what_it_brings(fleet: Fleet, tmp_path: Path) -> None:
+    done = fleet.aiplat(
+        "--json", "export", "credit/2", "--to", "kserve", "--out", str(tmp_path / "k"), "--image", "r.example/credit:2"
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "k" / "image"
+    packages = (folder / "requirements.txt").read_text().split()
+    assert all("==" in line for line in packages) and not any(
+        line.startswith(("pandas=", "ray=", "mlflow=")) for line in packages
+    )
+    manifest = yaml.safe_load((tmp_path / "k" / "manifest.yaml").read_text())
+    (pod,) = manifest["spec"]["predictor"]["containers"]
+    assert pod["image"] == "r.example/credit:2" and pod["securityContext"]["readOnlyRootFilesystem"]
+    made = fleet.aiplat("--json", "token", "add", "shop")
+    assert made.returncode == 0, made.stderr
+    tokens = fleet.ws.path("endpoints", "tokens.json")
+
+    venv, python = tmp_path / "venv", tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
+    install = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        str(python),
+        "-r",
+        str(folder / "requirements.txt"),
+    ]
+    subprocess.run(install, check=True)
+    state = tmp_path / "state"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "AIPLAT_ADDRESS": "127.0.0.1",
+        "AIPLAT_WORKERS": "1",
+        "AIPLAT_TOKENS": str(tokens),
+        "PORT": "18750",
+    }
+    environment |= {"AIPLAT_STATE": str(state), "AIPLAT_RECORDS": str(tmp_path / "records")}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [str(python), "-I", str(folder / "start.py")], env=environment, cwd="/", stdout=log, stderr=log
+        )
+        try:
+            url, said = "", (401, b"")
+            while not url or said[0] != 200:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                file = state / "endpoint" / "server.json"
+                url = json.loads(file.read_text())["url"] if file.exists() else ""
+                said = _get(f"{url}/v2/health/ready") if url else said
+                time.sleep(0.05)
+            token = json.loads(made.stdout)["token"]
+            status, answer = _get(f"{url}/predict", {"records": rows_of(fleet)}, token)
+            assert status == 200 and len(json.loads(answer)["predictions"]) == len(rows_of(fleet)), answer
+            assert _get(f"{url}/predict", {"records": rows_of(fleet)}, "aip_00000000_forged")[0] == 401
+        finally:
+            server.terminate()
+            assert server.wait(60) == 0, (tmp_path / "log").read_text()
+    assert list((tmp_path / "records").rglob("*.parquet")), "the predictions were not kept"
+
+
+def _get(address: str, body: Any = None, token: str = "") -> tuple[int, bytes]:
+    heads = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, data, heads), timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+@pytest.mark.skipif(
+    not os.environ.get("AIPLAT_CAMPAIGN"), reason="installs KServe in a folder of its own: make campaign"
+)
+def test_kserve_knows_every_field_of_the_manifest(fleet: Fleet, tmp_path: Path) -> None:
+    done = fleet.aiplat("export", "credit/2", "--to", "kserve", "--out", str(tmp_path / "k"))
+    assert done.returncode == 0, done.stderr
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True
+    )
+    subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "kserve", "pyyaml"],
+        check=True,
+    )
+    code = """
+import sys, yaml, kserve.models, kubernetes.client
+def check(value, kind, at):
+    if kind.startswith("list["):
+        for one in value:
+            check(one, kind[5:-1], at)
+        return
+    known = getattr(kserve.models, kind, None) or getattr(kubernetes.client, kind, None)
+    if known is None or kind.startswith("dict("):
+        return
+    names = {name: own for own, name in known.attribute_map.items()}
+    for name, inner in value.items():
+        assert name in names, f"{at}.{name} is not in {kind}"
+        check(inner, known.openapi_types[names[name]], f"{at}.{name}")
+check(yaml.safe_load(open(sys.argv[1])), "V1beta1InferenceService", "")
+"""
+    subprocess.run([str(python), "-c", code, str(tmp_path / "k" / "manifest.yaml")], check=True)
+
+
+# The fields of ray.io/v1 as KubeRay's types name them (ray-operator/apis/ray/v1), those that have to be there with a star; what a
+# pod is, Kubernetes' own schema says.
+TEXT, NUMBER, FLAG, POD, CONTAINER = "text", "number", "flag", "pod", "container"
+GROUP = {
+    "rayStartParams*": {"": TEXT},
+    "template*": {"metadata": {"labels": {"": TEXT}, "annotations": {"": TEXT}}, "spec": POD},
+}
+SCALER = {
+    "idleTimeoutSeconds": NUMBER, "upscalingMode": TEXT, "version": TEXT, "image": TEXT, "imagePullPolicy": TEXT,
+    "resources": CONTAINER, "securityContext": CONTAINER, "volumeMounts": CONTAINER, "env": CONTAINER, "envFrom": CONTAINER,
+}  # fmt: skip
+WORKERS = {
+    "groupName*": TEXT, "replicas": NUMBER, "minReplicas*": NUMBER, "maxReplicas*": NUMBER, "numOfHosts": NUMBER,
+    "idleTimeoutSeconds": NUMBER, "suspend": FLAG, **GROUP,
+}  # fmt: skip
+CLUSTER = {
+    "rayVersion": TEXT, "enableInTreeAutoscaling": FLAG, "autoscalerOptions": SCALER, "suspend": FLAG, "managedBy": TEXT,
+    "authOptions": {"mode": TEXT}, "headServiceAnnotations": {"": TEXT}, "headGroupSpec*": {"serviceType": TEXT, "enableIngress": FLAG, **GROUP},
+    "workerGroupSpecs": [WORKERS],
+}  # fmt: skip
+SERVICE = {
+    "apiVersion*": TEXT, "kind*": TEXT,
+    "metadata*": {"name*": TEXT, "namespace": TEXT, "labels": {"": TEXT}, "annotations": {"": TEXT}},
+    "spec*": {"serveConfigV2": TEXT, "rayClusterConfig": CLUSTER, "excludeHeadPodFromServeSvc": FLAG},
+}  # fmt: skip
+
+
+def _known(value: Any, schema: Any, at: str) -> None:
+    """Raise unless a value has the fields of a schema, and no others."""
+    import kubernetes_validate
+
+    if schema in (POD, CONTAINER):
+        field = at.rpartition(".")[2]
+        spec = value if schema == POD else {"containers": [{"name": "one", "image": "i", field: value}], "volumes": []}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec}
+        kubernetes_validate.validate(pod, "1.31", strict=True)
+    elif isinstance(schema, list):
+        for one in value:
+            _known(one, schema[0], at)
+    elif isinstance(schema, dict):
+        names = {name.rstrip("*"): inner for name, inner in schema.items()}
+        missing = {name[:-1] for name in schema if name.endswith("*")} - value.keys()
+        assert not missing, f"{at} lacks {missing}"
+        for name, inner in value.items():
+            assert name in names or "" in names, f"{at}.{name} is not known"
+            _known(inner, names.get(name, names.get("")), f"{at}.{name}")
+    else:
+        assert isinstance(value, {TEXT: str, NUMBER: int, FLAG: bool}[schema]), f"{at} = {value!r}"
+
+
+@pytest.fixture(scope="module")
+def for_ray(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `export --to kuberay` makes."""
+    out = tmp_path_factory.mktemp("kuberay") / "out"
+    done = fleet.aiplat("export", "credit/2", "--to", "kuberay", "--out", str(out), "--image", "r.example/credit:2")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_kuberay_and_ray_serve_know_every_field_of_the_manifest(for_ray: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    service = yaml.safe_load((for_ray / "rayservice.yaml").read_text())
+    _known(service, SERVICE, "")
+    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
+    ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
+    with pytest.raises(AssertionError, match="is not known"):
+        _known({**service, "spec": {**service["spec"], "rayCluster": {}}}, SERVICE, "")
+    cluster = service["spec"]["rayClusterConfig"]
+    images = {one["image"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]) for one in group["template"]["spec"]["containers"]}  # fmt: skip
+    assert images == {"r.example/credit:2"}
+    packages = (for_ray / "image" / "requirements.txt").read_text().split()
+    assert f"ray=={cluster['rayVersion']}" in packages and all("==" in line for line in packages)
+    recipe = (for_ray / "image" / "Dockerfile").read_text()
+    assert f"ARG BASE=rayproject/ray:{cluster['rayVersion']}-py3" in recipe and "\nUSER 1000\n" in recipe
+
+
+def _asked(fleet: Fleet, url: str, token: str) -> None:
+    """An endpoint answers with what the registered model says, and only those who have a token."""
+    import mlflow
+    import pandas
+
+    rows = rows_of(fleet)
+    status, answer = _get(f"{url}/predict", {"records": rows}, token)
+    assert status == 200, answer
+    mlflow.set_tracking_uri(fleet.ws.tracking_uri)
+    model = mlflow.sklearn.load_model("models:/credit/2")
+    expected = model.predict_proba(pandas.DataFrame(rows))
+    for said, one in zip(json.loads(answer)["predictions"], expected, strict=True):
+        assert str(said["prediction"]) == str(model.classes_[one.argmax()]) and abs(said["probability"] - one[1]) < 1e-6
+    assert _get(f"{url}/predict", {"records": rows}, "aip_00000000_forged")[0] == 401
+    assert _get(f"{url}/v2/health/ready")[0] == 200
+
+
+def test_ray_serve_runs_the_configuration_of_the_manifest(
+    fleet: Fleet, for_ray: Path, tmp_path: Path, ray_address: str
+) -> None:
+    """On a Ray that runs already, with the image's code instead of this environment's: nothing else is added to the configuration."""
+    from aiplat.core.attach import attach
+    from aiplat.release.serving import rayserve
+
+    attach(ray_address)
+    from ray import serve
+    from ray.serve.schema import ServeDeploySchema
+
+    made = fleet.aiplat("--json", "token", "add", "ray")
+    assert made.returncode == 0, made.stderr
+    config = yaml.safe_load(yaml.safe_load((for_ray / "rayservice.yaml").read_text())["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    environment = {
+        "AIPLAT_TOKENS": str(fleet.ws.path("endpoints", "tokens.json")),
+        "AIPLAT_RECORDS": str(tmp_path / "records"),
+    }
+    environment["PYTHONPATH"] = str(for_ray / "image" / "lib")
+    application["runtime_env"] = {"env_vars": environment}
+    serve.start(http_options={"host": "127.0.0.1", "port": 0})
+    client: Any = serve.context._get_global_client()
+    try:
+        client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
+        url = f"http://127.0.0.1:{rayserve._port(0)}"
+        end = time.monotonic() + 120
+        while _get(f"{url}/v2/health/ready")[0] != 200:
+            told = serve.status().applications[application["name"]]
+            assert told.status.value != "DEPLOY_FAILED" and time.monotonic() < end, told.message
+            time.sleep(0.2)
+        _asked(fleet, url, json.loads(made.stdout)["token"])
+    finally:
+        serve.delete(application["name"])
+    assert list((tmp_path / "records").rglob("*.parquet")), "the predictions were not kept"

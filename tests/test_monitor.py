@@ -1,0 +1,466 @@
+"""Monitors for real: a year with known changes, checks that are killed, late truth, the scheduler, alerts that start a retraining."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from tests.conftest import DATA, run_cli
+from tests.years import START, answer, first_model, simulate
+
+GATE = "[gate:production]\nmetrics = roc_auc >= 0.5\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A workspace whose settings the test adds to: ``home('[monitor]\\nalerts = …')``."""
+    from aiplat.core import workspace
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIPLAT_HOME", str(tmp_path))
+
+    def make(more: str = "", gate: str = GATE):
+        file = tmp_path / "settings.ini"
+        file.write_text(f"[aiplat]\nuser = ana\n\n{gate}\n{more}\n")
+        return workspace.workspace(tmp_path)
+
+    return make
+
+
+def people(rows: int, seed: int, *, poorer: float = 1.0, turned: bool = False) -> pd.DataFrame:
+    """Applications of which the rule is known, and can be turned round."""
+    rng = np.random.default_rng(seed)
+    income, debt, age = (
+        rng.lognormal(0, 0.5, rows) * poorer,
+        rng.normal(size=rows),
+        rng.integers(18, 80, rows).astype(float),
+    )
+    chance = 4 * np.log(income / poorer) + (4 if turned else -4) * debt + rng.logistic(size=rows)
+    return pd.DataFrame({"income": income, "debt": debt, "age": age, "granted": (chance > 0).astype(int)})
+
+
+def logistic() -> LogisticRegression:
+    return LogisticRegression(max_iter=500)
+
+
+YEAR_RULES = (
+    ", ".join(f"drift.psi.{name} > 0.2 for 2 windows" for name in ("income", "debt", "age")) + ", roc_auc < 0.85"
+)
+
+
+CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_year_with_known_changes(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People become poorer for a while, and much later the rule turns round: each is told within two windows, and nothing else is.
+
+    A window is a week; the campaign lives through all 52, `make test` through 24.
+    """
+    monkeypatch.setenv("AIPLAT_RAY", ray_address)
+    ws = home(f"[monitor:loans]\nwindow = 1w\nalerts = {YEAR_RULES}")
+    poor, rich, turned, end = (15, 25, 36, 52) if CAMPAIGN else (5, 10, 15, 24)
+    weeks = [people(400, 100 + w, poorer=0.6 if poor <= w < rich else 1.0, turned=w >= turned) for w in range(end)]
+    frame = pd.concat([people(2000, 1), *weeks], ignore_index=True)
+    year = simulate(
+        ws,
+        "loans",
+        frame,
+        "granted",
+        first=2000,
+        per=400,
+        make=logistic,
+        retrain_on="roc_auc",
+        candidates=["linear"],
+        trials=1,
+    )
+    assert (poor + 1, "drift.psi.income", "raised") in year.told and (
+        rich + 1,
+        "drift.psi.income",
+        "cleared",
+    ) in year.told
+    assert (turned + 1, "roc_auc", "raised") in year.told, "the truth of a week is known in the next"
+    assert year.false_alarms([poor, turned], patience=2) == []
+    assert [promoted for _, _, promoted in year.retrained] == [True] and year.versions[-1] == 2
+    areas = year.figures(ws, "roc_auc")
+    assert np.mean(areas[rich + 1 : turned]) > 0.9 > 0.6 > areas[turned], "it was good, and then it was not"
+    after = next(w for w, version in enumerate(year.versions) if version == 2)
+    assert after <= turned + 3 and np.mean([a for a in areas[after:] if a is not None]) > 0.9, "retraining recovers"
+    assert [what for _, figure, what in year.told if figure == "roc_auc"] == ["raised", "cleared"]
+
+
+def _real(name: str, file: str) -> pd.DataFrame:
+    if not (DATA / name / file).exists():
+        pytest.skip(f"{name} is not here")
+    return pd.read_csv(DATA / name / file)
+
+
+SEA = (8.0, 9.0, 7.0, 9.5)  # thresholds of the four concepts of Street and Kim (2001)
+
+
+def sea(rows: int, seed: int = 0) -> pd.DataFrame:
+    """SEA concepts: three numbers from 0 to 10, the first two decide against a threshold that changes three times; a tenth of the labels is noise."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(0, 10, (rows, 3))
+    bound = np.repeat(SEA, -(-rows // 4))[:rows]
+    label = (values[:, 0] + values[:, 1] > bound) ^ (rng.random(rows) < 0.1)
+    return pd.DataFrame({**{f"attrib{i + 1}": values[:, i] for i in range(3)}, "class": label.astype(int)})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
+def test_a_stream_without_a_change_raises_no_alarm(home) -> None:
+    """The SEA stream as it is handed around (scikit-multiflow's sea_stream.csv) holds one concept alone: 75 windows, no alert."""
+    frame = _real("sea_drift", "sea_stream.csv")
+    ws = home("[monitor:sea]\nwindow = 1w\nalerts = " + ", ".join(
+        f"drift.psi.attrib{i} > 0.2" for i in (1, 2, 3)) + ", accuracy < 0.84 surely, roc_auc < 0.88 surely")  # fmt: skip
+    year = simulate(ws, "sea", frame, "class", first=2500, per=500, make=logistic)
+    assert len(year.versions) == 75 and year.told == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
+def test_sea_concepts_are_noticed_and_learned(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the concepts that its name promises, accuracy falls at the change that costs most, and a retrained model wins it back."""
+    monkeypatch.setenv("AIPLAT_RAY", ray_address)
+    ws = home(
+        "[monitor:sea]\nwindow = 1w\nalerts = drift.psi.attrib1 > 0.2, drift.psi.attrib2 > 0.2, accuracy < 0.85 for 2 windows"
+    )
+    frame, per, first = sea(40_000, 3), 500, 2500
+    changes = [(10_000 * k - first) // per for k in (1, 2, 3)]
+    year = simulate(
+        ws,
+        "sea",
+        frame,
+        "class",
+        first=first,
+        per=per,
+        make=logistic,
+        retrain_on="accuracy",
+        candidates=["linear"],
+        trials=1,
+        metric="accuracy",
+    )
+    assert not year.raised("drift."), "no column drifts; the concept does"
+    assert any(window - changes[1] <= 4 and window >= changes[1] for window, _ in year.raised("accuracy"))
+    assert year.false_alarms(changes, patience=5) == []
+    accuracy = [a for a in year.figures(ws, "accuracy")[-10:] if a is not None]
+    assert year.versions[-1] > 1 and np.mean(accuracy) > 0.86
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
+def test_the_market_of_elec2_opens(home) -> None:
+    """Victoria's price, demand and transfer stand still until the market opens in May 1997: that fortnight is told, and not one before it."""
+    frame = _real("elec2", "elec.csv")
+    opened = int(np.flatnonzero(frame["vicdemand"].to_numpy() != frame["vicdemand"].iloc[0])[0])
+    first, per = 4032, 672
+    change = (opened - first) // per
+    ws = home(
+        "[monitor:power]\nwindow = 1w\nalerts = drift.psi.vicdemand > 0.2, drift.psi.transfer > 0.2, drift.psi.vicprice > 0.2"
+    )
+    year = simulate(ws, "power", frame, "class", first=first, per=per, make=logistic, most=change + 6)
+    assert min(window for window, _ in year.raised()) >= change and len(year.raised()) == 3
+    assert max(window for window, _ in year.raised()) <= change + 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
+def test_weather_with_a_reference_of_the_same_season(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty years of weather, a window a year long: seasons are no drift when a window holds all of them, and a retrained model is no worse."""
+    monkeypatch.setenv("AIPLAT_RAY", ray_address)
+    frame = _real("weather_drift", "weather.csv")
+    ws = home("[monitor:rain]\nwindow = 1w\nalerts = accuracy < 0.74")
+    year = simulate(
+        ws,
+        "rain",
+        frame,
+        "target",
+        first=1460,
+        per=365,
+        make=logistic,
+        retrain_on="accuracy",
+        holdout=0.3,
+        candidates=["linear"],
+        trials=1,
+        most=40,
+    )
+    assert len(year.versions) == 40 and len(year.raised()) <= 6
+    assert all(candidate for _, candidate, _ in year.retrained)
+
+
+# ---- killed, in parallel, late
+
+
+NOW = START + timedelta(days=14, minutes=1)
+
+
+def _fortnight(ws, days: int = 14) -> None:
+    """Two weeks of records: from the tenth day on people are poorer."""
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    for day in range(days):
+        rows = people(250, 500 + day, poorer=0.5 if day >= 9 else 1.0)
+        answer(ws, "loans", rows, "granted", START + timedelta(days=day), timedelta(days=1))
+
+
+_DEADLY = """
+import os, sys
+import aiplat.operations.monitoring.alerting as a
+name, nth, when, now = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+kept, calls = getattr(a, name), [0]
+def deadly(*args, **options):
+    calls[0] += 1
+    if calls[0] == nth and when == "before":
+        os.kill(os.getpid(), 9)
+    found = kept(*args, **options)
+    if calls[0] == nth and when == "after":
+        os.kill(os.getpid(), 9)
+    return found
+setattr(a, name, deadly)
+from aiplat.core.workspace import workspace
+a.check_endpoint(workspace(), "loans", now)
+"""
+MONITOR = "[monitor:loans]\nwindow = 1d\nalerts = drift.psi.income > 0.2 for 2 windows, missing.age > 0.5\n"
+
+
+@pytest.mark.timeout(300)
+def test_a_check_that_is_killed_anywhere_goes_on(home) -> None:
+    from aiplat.operations.incidents import read_incidents, read_messages
+    from aiplat.operations.monitoring.alerting import check_endpoint
+    from aiplat.operations.monitoring.windows import forget, kept
+
+    ws = home("[alerts]\nwebhook = http://127.0.0.1:9/nobody\n" + MONITOR)
+    _fortnight(ws)
+    whole = check_endpoint(ws, "loans", (START + timedelta(days=9, minutes=1)).timestamp())
+    assert whole.looked == 9 and not whole.rules[0].told
+    forget(ws, "loans")
+    deaths = [("keep", 4, "after"), ("keep", 3, "before"), ("_leave_evidence", 1, "before"), ("raise_alert", 1, "before"),
+              ("raise_alert", 1, "after"), ("tell", 1, "after")]  # fmt: skip
+    for name, nth, when in deaths:
+        done = subprocess.run(
+            [sys.executable, "-c", _DEADLY, name, str(nth), when, str(NOW.timestamp())],
+            env={**os.environ},
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, (name, nth, when)
+    last = check_endpoint(ws, "loans", NOW.timestamp())
+    windows = kept(ws, "loans")
+    assert (
+        [w.rows for w in windows] == [250] * 14
+        and last.looked == 0
+        and last.rules[0].state == "raised"
+        and not last.rules[0].told
+    )
+    (incident,) = read_incidents(ws)
+    assert incident.name == "monitor:loans:drift.psi.income" and len(read_messages(ws, [incident.id])) == 1, "told once"
+    assert incident.text["parameters"]["start"].startswith((START + timedelta(days=9)).strftime("%Y-%m-%d"))
+    forget(ws, "loans")
+    check_endpoint(ws, "loans", NOW.timestamp())
+    assert [w.figures["drift.psi.income"] for w in kept(ws, "loans")] == [
+        w.figures["drift.psi.income"] for w in windows
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_two_checks_at_once_tell_once_and_wrong_settings_name_their_line(home) -> None:
+    from aiplat.operations.incidents import read_incidents
+    from aiplat.operations.monitoring.windows import kept
+
+    ws = home(MONITOR)
+    _fortnight(ws)
+    line = "from aiplat.core.workspace import workspace as w; from aiplat.operations.monitoring.alerting import check_endpoint as c; c(w(), 'loans', {})"
+    both = [subprocess.Popen([sys.executable, "-c", line.format(NOW.timestamp())]) for _ in range(2)]
+    assert [each.wait(120) for each in both] == [0, 0]
+    assert len(kept(ws, "loans")) == 14 and [each.count for each in read_incidents(ws)] == [1]
+
+    said = json.loads(
+        run_cli(
+            "monitor",
+            "report",
+            "loans",
+            "--since",
+            START.isoformat(),
+            "--until",
+            NOW.isoformat(),
+            "--json",
+            cwd=ws.root,
+        ).stdout
+    )
+    assert "income" in said["inputs"]["drifted"] and said["rows"] == 14 * 250 and said["evidence"] > 0
+    page = ws.root / "loans.html"
+    run_cli(
+        "monitor", "report", "loans", "--since", "2025-01-15", "--until", "2025-01-20", "--out", str(page), cwd=ws.root
+    )
+    assert "drifted" in page.read_text() and "<script" not in page.read_text()
+
+    ws.settings.file.write_text(ws.settings.file.read_text().replace("missing.age > 0.5", "\n    missing.age < 0.5"))
+    wrong = run_cli("monitor", "check", cwd=ws.root, check=False)
+    number = next(i for i, text in enumerate(ws.settings.file.read_text().splitlines(), 1) if text.startswith("alerts"))
+    assert (
+        wrong.returncode == 1
+        and f"settings.ini, line {number}" in wrong.stderr
+        and "a rule says what is wrong" in wrong.stderr
+    )
+    nobody = run_cli("monitor", "report", "lons", cwd=ws.root, check=False)
+    assert nobody.returncode == 1 and "did you mean 'loans'" in nobody.stderr
+
+
+def test_late_truth_raises_an_alert_of_a_window_that_was_judged_before(home) -> None:
+    from aiplat.operations.monitoring.alerting import check_endpoint
+    from aiplat.release.truth import truth
+
+    ws = home("[monitor:loans]\nwindow = 1d\nalerts = roc_auc < 0.85\nminimum = 100\n")
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    came = [
+        answer(
+            ws, "loans", people(300, 60 + d, turned=d == 2), "granted", START + timedelta(days=d), timedelta(days=1)
+        )[1]
+        for d in range(4)
+    ]
+    now = (START + timedelta(days=4, minutes=1)).timestamp()
+    before = check_endpoint(ws, "loans", now)
+    assert before.looked == 4 and before.rules[0].state == "unknown" and "truth" in before.rules[0].why
+    truth("loans", came[0], target="came_true", row="row")
+    assert check_endpoint(ws, "loans", now).rules[0].state == "well"
+    truth("loans", came[2], target="came_true", row="row")
+    told = check_endpoint(ws, "loans", now)
+    assert told.renewed == 1 and told.rules[0].told == "raised" and told.rules[0].value < 0.3
+    truth("loans", came[3], target="came_true", row="row")
+    assert check_endpoint(ws, "loans", now).rules[0].told == "cleared"
+    assert check_endpoint(ws, "loans", now).renewed == 0
+
+
+def flats(rows: int, seed: int, *, larger: float = 1.0, dearer: float = 1.0) -> pd.DataFrame:
+    """Flats with their prices: errors grow with size, and are twice as large in the centre."""
+    rng = np.random.default_rng(seed)
+    size = np.clip(rng.gamma(6, 12 * larger, rows), 20, 240)
+    where = rng.choice(["centre", "north", "south"], rows, p=[0.3, 0.3, 0.4])
+    scatter = 0.12 * size * np.where(where == "centre", 2.0, 1.0)
+    price = dearer * (30 + 3.0 * size + 0.004 * size**2) + scatter * rng.normal(size=rows)
+    return pd.DataFrame({"size": size, "where": where, "price": price})
+
+
+def test_the_error_of_a_regression_model_is_estimated_before_the_truth_is_known(home) -> None:
+    """Larger flats come: the estimate says how wrong the model will be. Then all prices rise, and nothing but the truth can show it."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    from aiplat.core.refs import find_model, load_model
+    from aiplat.operations.monitoring.alerting import check_endpoint
+    from aiplat.operations.monitoring.performance import look
+    from aiplat.release.registry import register
+    from aiplat.release.serving.answers import Answers
+    from aiplat.release.serving.journal import Journal
+    from aiplat.release.truth import truth
+    from aiplat.training.runs import log_run
+
+    ws = home("[monitor:flats]\nwindow = 1d\nalerts = estimated.mae > 12\nminimum = 100\n")
+    rows, columns = flats(4000, 1), ["size", "where"]
+    model = make_pipeline(make_column_transformer(("passthrough", ["size"])), LinearRegression())
+    model.fit(rows[columns][:2000], rows["price"][:2000])
+    log_run(
+        ws, "train", model, train=rows[:2000], test=rows[2000:], task="regression", target="price", features=columns
+    )
+    register("last", "flats")
+    version = find_model(ws, "flats/1")
+    served, journal, came = load_model(ws, version), Journal(ws.state / "predictions", endpoint="flats", worker="w"), []
+    days = [
+        flats(600, 50 + d, larger=1.35 if d in (3, 4, 5) else 1.0, dearer=1.33 if d == 6 else 1.0) for d in range(7)
+    ]
+    for number, day in enumerate(days):
+        at = (START + timedelta(days=number, hours=1)).timestamp()
+        asked = {"size": day["size"].to_numpy(float), "where": day["where"].to_numpy(object)}
+        journal.add(f"d{number}", 1, version.model_digest, "champion", asked, Answers(served.predict(day[columns]), None, ()), at, 0.001)  # fmt: skip
+        came.append(pd.DataFrame({"request_id": f"d{number}", "row": range(len(day)), "came": day["price"]}))
+    journal.close()
+
+    checked = check_endpoint(ws, "flats", (START + timedelta(days=6, minutes=1)).timestamp())
+    assert checked.rules[0].state == "raised" and checked.rules[0].since.startswith(
+        f"{START + timedelta(days=3):%Y-%m-%d}"
+    )
+    before = look(ws, "flats", name="mae")
+    assert len(before.stretches) == 7 and all(each.truths == 0 for each in before.stretches)
+    truth("flats", pd.concat(came), target="came", row="row")
+    after = look(ws, "flats", name="mae")
+    usual = after.stretches[0].measured["mae"].value
+    off, stale = [], []
+    for early, each in list(zip(before.stretches, after.stretches, strict=True))[:6]:
+        said, real = early.estimated["mae"], each.measured["mae"].value
+        assert said.low <= real * 1.1 and said.high >= real * 0.9, (each.since, said, real)
+        off.append(abs(said.value / real - 1))
+        stale.append(abs(usual / real - 1))
+    print(
+        f"mae: off by {np.mean(off):.1%} on average, {np.mean(off[3:]):.1%} after the change; held-out figure {np.mean(stale[3:]):.1%}"
+    )
+    assert np.mean(off[3:]) < 0.5 * np.mean(stale[3:]), "the estimate follows the change"
+    held = [each.held("mae") for each in after.stretches]
+    assert sum(map(bool, held[:6])) >= 4 and held[6] is False, "what nothing in the columns shows, the truth shows"
+    assert after.stretches[6].measured["mae"].value > 3 * after.stretches[6].foreseen["mae"].high
+    assert "rows that look alike" in str(after)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_scheduler_checks_and_an_alert_starts_a_retraining(
+    home, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From records to a new version in production, and nobody types anything: scheduler, check, alert, pipeline, retraining, gate."""
+    import shutil
+
+    from aiplat.core.refs import find_model
+    from aiplat.core.workspace import shipped
+    from aiplat.operations.pipelines import tables
+    from aiplat.release.truth import truth
+
+    monkeypatch.setenv("AIPLAT_RAY", ray_address)
+    ws = home("[monitor:loans]\nwindow = 1d\nalerts = roc_auc < 0.85\nminimum = 100\n")
+    shutil.copytree(shipped("tutorials", "monitoring"), ws.root / "pipelines")
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    run_cli("schedule", "add", "pipelines/retraining.toml", "--on", "alert:monitor:loans:roc_auc", cwd=ws.root)
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for day in (3, 2, 1):
+        _, came = answer(
+            ws,
+            "loans",
+            people(700, 70 + day, turned=True),
+            "granted",
+            midnight - timedelta(days=day),
+            timedelta(days=1),
+        )
+        truth("loans", came, target="came_true", row="row")
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "aiplat.frontends.cli", "scheduler", "run", "--runs", "1"],
+        cwd=ws.root,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while (
+            not (ended := [run for run in tables.read_runs(ws) if run.state in ("done", "failed")])
+            and time.monotonic() < deadline
+        ):
+            assert scheduler.poll() is None
+            time.sleep(0.5)
+    finally:
+        scheduler.terminate()
+        scheduler.wait(60)
+    assert [run.state for run in ended] == ["done"], (ws.state / "monitor.log").read_text()[-2000:]
+    assert find_model(ws, "loans@production").version == 2

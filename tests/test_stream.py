@@ -1,0 +1,521 @@
+"""Streams with real servers and real processes: killed at any moment, none lost; dead letters, lag, good order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiplat.core import ledger
+from aiplat.core.errors import UsageError, UserError
+
+pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: pip install 'aiplat[streams]'")
+CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
+needs_redis = pytest.mark.skipif(
+    not shutil.which("redis-server"), reason="there is no redis-server here: apt-get install redis-server"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A workspace with credit/1 in production and credit/2, both prepared to answer."""
+    from aiplat.data.sample import credit
+    from aiplat.release import registry
+    from aiplat.training.runs import log_run
+    from tests.test_batch import model_in
+
+    before = os.environ.get("AIPLAT_HOME")
+    ws = model_in(tmp_path_factory.mktemp("streams"))
+    frame = credit(rows=400, seed=5)
+    features = [name for name in frame if name != "approved"]
+    from aiplat.core.refs import load_model
+
+    model = load_model(ws, "credit/1")
+    about = {"task": "binary", "target": "approved", "positive": "1", "features": features}
+    log_run(ws, "train", model.fit(frame[features], frame["approved"]), train=frame[:300], test=frame[300:], **about)
+    registry.register("last", "credit")
+    yield ws
+    os.environ.pop("AIPLAT_HOME") if before is None else os.environ.__setitem__("AIPLAT_HOME", before)
+
+
+@pytest.fixture
+def here(home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("AIPLAT_HOME", str(home.root))
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[str]:
+    """librdkafka's cluster for tests; it lives as long as its producer, and has real sockets."""
+    from confluent_kafka import Producer
+
+    host = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "nobody:1", "log_level": 0})
+    yield ",".join(f"{each.host}:{each.port}" for each in host.list_topics(timeout=20).brokers.values())
+    del host
+
+
+class Redis:
+    """A Redis server that keeps what it acknowledges, and can be stopped and started."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.process = folder, None
+
+    def start(self) -> None:
+        import redis
+
+        words = [
+            "redis-server",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.folder),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]
+        self.process = subprocess.Popen(
+            [*words, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
+        )
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with contextlib.suppress(redis.RedisError):
+                if self.client().ping():
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("redis-server did not start")
+
+    def client(self) -> Any:
+        import redis
+
+        return redis.Redis(port=self.port)
+
+    def stop(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def uri(self, name: str) -> str:
+        return f"redis://127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Redis]:
+    place = tmp_path / "redis"
+    place.mkdir()
+    server = Redis(place)
+    server.start()
+    yield server
+    server.stop()
+
+
+def messages(count: int, seed: int = 3) -> list[bytes]:
+    """People as JSON; every 500th is none."""
+    from aiplat.data.sample import credit
+
+    rows = credit(rows=min(count, 2000), seed=seed).drop(columns="approved")
+    some = [json.loads(line) for line in rows.to_json(orient="records", lines=True).splitlines()]
+    return [b"{" if n % 500 == 499 else json.dumps({**some[n % len(some)], "who": n}).encode() for n in range(count)]
+
+
+@contextlib.contextmanager
+def streaming(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """``aiplat stream run`` in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aiplat.frontends.cli", "stream", "run", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def until(ready: Any, process: subprocess.Popen[str] | None = None, seconds: float = 150) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        assert process is None or process.poll() is None, process.communicate()  # type: ignore[union-attr]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def produce(brokers: str, topic: str, values: list[bytes]) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": brokers, "acks": "all"})
+    for number, value in enumerate(values):
+        producer.produce(topic, value, str(number).encode())
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def drained(brokers: str, topic: str) -> list[tuple[str, bytes, bytes]]:
+    """Everything in a topic: the header id, the key and the value."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False})
+    about = consumer.list_topics(topic, timeout=20).topics[topic]
+    ends = {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
+        for number in about.partitions
+    }
+    consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+    out, count = [], sum(ends.values())
+    until(lambda: len(out.extend(consumer.consume(5000, timeout=1.0)) or out) >= count)
+    consumer.close()
+    return [(dict(each.headers())["id"].decode(), each.key(), each.value()) for each in out]
+
+
+def waiting(name: str) -> int:
+    """What `stream status` says is left."""
+    from aiplat.release.stream import status
+
+    (line,) = status(name).streams
+    return -1 if line.lag is None else sum(line.lag.values())
+
+
+# ---------------------------------------------------------------- Kafka
+
+
+def test_kafka_killed_anywhere_loses_nothing(here, brokers: str) -> None:
+    from aiplat.release.stream import status
+
+    count = 20_000 if CAMPAIGN else 6_000
+    came = messages(count)
+    produce(brokers, "people", came)
+    words = [
+        "credit",
+        "--from",
+        f"kafka://{brokers}/people",
+        "--to",
+        f"kafka://{brokers}/said",
+        "--name",
+        "first",
+        "--batch",
+        "200",
+        "--keep",
+        "who",
+    ]
+
+    def done() -> int:
+        return max((report.answered + report.buried for report in reports()), default=0)
+
+    def reports() -> list[Any]:
+        from aiplat.release.streaming.running import reports as read
+
+        return [report for report in read(here.path("streams", "first")) if report.lives]
+
+    from confluent_kafka import Consumer, TopicPartition
+
+    reader = Consumer({"bootstrap.servers": brokers, "group.id": "looker"})
+
+    def out() -> int:
+        about = reader.list_topics("said", timeout=20).topics["said"]
+        return sum(
+            reader.get_watermark_offsets(TopicPartition("said", number), timeout=20)[1] for number in about.partitions
+        )
+
+    for kill in range(6 if CAMPAIGN else 2):
+        before = out()
+        with streaming(*words) as process:
+            until(lambda before=before, kill=kill: out() >= min(before + 700 + 137 * kill, count), process)
+            os.killpg(process.pid, signal.SIGKILL)
+    assert done() == 0, "nothing lives"
+    with streaming(*words, "--idle", "4") as process:
+        _, wrong = process.communicate(timeout=200)
+    assert process.returncode == 0, wrong
+    answers, dead = drained(brokers, "said"), drained(brokers, "said.dead")
+    ids, buried = Counter(number for number, _, _ in answers), Counter(number for number, _, _ in dead)
+    assert len(ids) == count - count // 500 and len(buried) == count // 500, (
+        "each message has an answer or is a dead letter"
+    )
+    assert not ids.keys() & buried.keys()
+    by_id: dict[str, bytes] = {}
+    for number, key, value in answers:
+        assert by_id.setdefault(number, value) == value, "an answer that is there twice is the same to the last byte"
+        body = json.loads(value)
+        assert (
+            body["id"] == number
+            and str(body["who"]).encode() == key
+            and body["model"] == "credit"
+            and body["version"] == 1
+        )
+    assert {json.loads(value)["who"] for _, _, value in answers} == {n for n in range(count) if n % 500 != 499}
+    assert "it is no JSON" in json.loads(dead[0][2])["reason"] and json.loads(dead[0][2])["value"] == "{"
+    twice = sum(times - 1 for times in ids.values())
+    assert twice <= 200 * (6 if CAMPAIGN else 2), "at most the batch in hand is answered again for each kill"
+    assert waiting("first") == 0 and status("first").streams[0].processes == 0
+    mine = [entry for entry in ledger.entries(here, action="stream") if entry.subject.startswith("stream:first/")]
+    assert [entry.phase for entry in mine].count("recovered") == (6 if CAMPAIGN else 2) and mine[-1].phase == "done"
+    assert not [entry for entry in ledger.unfinished(here) if entry.action == "stream"]
+
+
+def test_kafka_into_a_table_each_answer_once(here, brokers: str) -> None:
+    """Offsets that were never committed, as after a kill at the worst moment: a table has each answer once."""
+    from aiplat.release.stream import run
+    from aiplat.release.streaming import kafka
+
+    produce(brokers, "applicants", messages(1000))
+    table = f"sqlite:{Path.cwd() / 'bank.db'}?table=answers"
+    words: dict[str, Any] = {
+        "from_": f"kafka://{brokers}/applicants",
+        "to": table,
+        "name": "table",
+        "batch": 100,
+        "idle": 2,
+    }
+    commit = kafka.KafkaSource.done
+    kafka.KafkaSource.done = lambda self, messages: None  # type: ignore[method-assign]
+    try:
+        first = run("credit", **words)
+    finally:
+        kafka.KafkaSource.done = commit  # type: ignore[method-assign]
+    assert first.answered == 998 and first.buried == 2 and first.left == 1000
+    second = run("credit", **words)
+    assert second.answered == 998 and second.left == 0
+    with contextlib.closing(sqlite3.connect("bank.db")) as bank:
+        assert bank.execute(
+            "SELECT count(*), count(DISTINCT id), min(model), max(version) FROM answers"
+        ).fetchone() == (998, 998, "credit", 1)
+        assert bank.execute("SELECT count(*), count(DISTINCT id) FROM answers_dead").fetchone() == (2, 2)
+
+
+def answered(folder: Path) -> list[int]:
+    """How much each process of a stream has answered, as each says of itself."""
+    return [json.loads(file.read_text())["answered"] for file in folder.glob("*.json")]
+
+
+def test_two_processes_share_a_topic_and_stop_in_good_order(here, brokers: str) -> None:
+    from aiplat.release.stream import status
+
+    some = messages(2000)
+    produce(brokers, "shared", some[:200])
+    words = [
+        "credit",
+        "--from",
+        f"kafka://{brokers}/shared",
+        "--to",
+        f"kafka://{brokers}/shared.said",
+        "--name",
+        "shared",
+        "--batch",
+        "100",
+    ]
+    with streaming(*words) as one, streaming(*words) as other:
+        until(
+            lambda: (
+                status("shared").streams and status("shared").streams[0].processes == 2
+                if here.path("streams", "shared").exists()
+                else False
+            ),
+            one,
+        )
+        # while the second joins, partitions change hands, and a broker may refuse the commit of what was just answered: at least once. Both have
+        # joined when both have answered something that came while both were there.
+        sent = 200
+        while sum(count > 0 for count in answered(here.path("streams", "shared"))) < 2:
+            produce(brokers, "shared", some[sent : sent + 30])
+            sent += 30
+            assert sent < 1000, "one of the two answers nothing"
+            until(lambda: waiting("shared") == 0, one)
+        before = {number for number, _, _ in drained(brokers, "shared.said")}
+        produce(brokers, "shared", some[sent:])
+        until(lambda: waiting("shared") == 0, one)
+        for process in (one, other):
+            process.send_signal(signal.SIGTERM)
+        ends = [process.communicate(timeout=60) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], ends
+    ids = Counter(number for number, _, _ in drained(brokers, "shared.said"))
+    assert len(ids) == 1996 and len(before) < 1000
+    assert {ids[number] for number in ids if number not in before} == {1}, "without a kill, nothing is answered twice"
+    phases = [
+        entry.phase for entry in ledger.entries(here, action="stream") if entry.subject.startswith("stream:shared/")
+    ]
+    assert sorted(phases) == ["done", "done", "intent", "intent"]
+
+
+# ---------------------------------------------------------------- Redis
+
+
+@needs_redis
+def test_redis_killed_anywhere_each_answer_once(here, redis_server: Redis) -> None:
+    count, raw = 20_000 if CAMPAIGN else 5_000, redis_server.client()
+    pipe = raw.pipeline()
+    for value in messages(count):
+        pipe.xadd("people", {"data": value})
+    pipe.execute()
+    words = [
+        "credit",
+        "--from",
+        redis_server.uri("people"),
+        "--to",
+        redis_server.uri("said"),
+        "--name",
+        "red",
+        "--batch",
+        "100",
+    ]
+    for kill in range(6 if CAMPAIGN else 2):
+        before = raw.xlen("said")
+        with streaming(*words) as process:
+            until(lambda before=before, kill=kill: raw.xlen("said") >= min(before + 500 + 71 * kill, count), process)
+            os.killpg(process.pid, signal.SIGKILL)
+    assert waiting("red") > 0
+    with streaming(*words, "--idle", "3") as process:
+        _, wrong = process.communicate(timeout=200)
+    assert process.returncode == 0, wrong
+    answers = [fields[b"id"] for _, fields in raw.xrange("said")]
+    dead = [fields[b"id"] for _, fields in raw.xrange("said.dead")]
+    came = {b"people-" + number for number, _ in raw.xrange("people")}
+    assert len(answers) == len(set(answers)) == count - count // 500, (
+        "each answer is there once, without any help of a reader"
+    )
+    assert len(dead) == count // 500 and {*answers, *dead} == came and waiting("red") == 0
+
+
+@needs_redis
+def test_a_server_that_goes_away_and_comes_back(here, redis_server: Redis) -> None:
+    raw = redis_server.client()
+    for value in messages(300):
+        raw.xadd("people", {"data": value})
+    words = [
+        "credit",
+        "--from",
+        redis_server.uri("people"),
+        "--to",
+        redis_server.uri("said"),
+        "--name",
+        "away",
+        "--batch",
+        "50",
+    ]
+    with streaming(*words) as process:
+        until(lambda: raw.exists("said") and raw.xlen("said") == 300, process)
+        redis_server.stop()
+        from aiplat.release.stream import status
+
+        until(lambda: "127.0.0.1" in status("away").streams[0].trouble, process)
+        redis_server.start()
+        raw = redis_server.client()
+        for value in messages(200):
+            raw.xadd("people", {"data": value})
+        until(lambda: raw.xlen("said") == 500, process)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0 and "waiting: " in told and "going on after" in told
+    ids = [fields[b"id"] for _, fields in raw.xrange("said")]
+    assert len(ids) == len(set(ids)) == 500
+
+
+@needs_redis
+def test_a_promotion_takes_effect_between_two_batches(here, redis_server: Redis) -> None:
+    raw, client = redis_server.client(), here.client()
+    words = [
+        "credit",
+        "--from",
+        redis_server.uri("people"),
+        "--to",
+        redis_server.uri("said"),
+        "--name",
+        "promoted",
+        "--record",
+    ]
+    with streaming(*words) as process:
+        for value in messages(100):
+            raw.xadd("people", {"data": value})
+        until(lambda: raw.exists("said") and raw.xlen("said") == 100, process)
+        client.set_registered_model_alias("credit", "production", "2")
+        try:
+            from aiplat.release.stream import status
+
+            until(lambda: status("promoted").streams[0].model == "credit/2", process)
+            for value in messages(100):
+                raw.xadd("people", {"data": value})
+            until(lambda: raw.xlen("said") == 200, process)
+        finally:
+            client.set_registered_model_alias("credit", "production", "1")
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0 and "credit/2 answers from now on" in told, told
+    versions = [json.loads(fields[b"data"])["version"] for _, fields in raw.xrange("said")]
+    assert versions == [1] * 100 + [2] * 100
+    import duckdb
+
+    files = str(here.path("predictions", "promoted")) + "/**/*.parquet"
+    found = duckdb.sql(
+        f"SELECT version, count(*), count(DISTINCT request_id) FROM '{files}' GROUP BY version ORDER BY version"
+    ).fetchall()
+    assert found == [(1, 100, 100), (2, 100, 100)], "records of answers are kept when that is asked for"
+
+
+@needs_redis
+def test_what_kills_again_and_again_is_buried(here, redis_server: Redis) -> None:
+    """Entries that were given out five times to processes that died; flat fields instead of JSON."""
+    from aiplat.release.stream import run
+
+    raw, example = redis_server.client(), json.loads(messages(1)[0])
+    for _ in range(3):
+        raw.xadd("people", {name: "" if value is None else str(value) for name, value in example.items()})
+    raw.xgroup_create("people", "aiplat-deadly", id="0")
+    dead_process = f"{socket.gethostname()}:999999:1"
+    ((_, entries),) = raw.xreadgroup("aiplat-deadly", dead_process, {"people": ">"}, count=1)
+    for _ in range(5):
+        raw.xclaim("people", "aiplat-deadly", dead_process, 0, [entries[0][0]])
+    done = run("credit", from_=redis_server.uri("people"), to=redis_server.uri("said"), name="deadly", idle=1)
+    assert done.answered == 2 and done.buried == 1 and done.left == 0
+    ((_, letter),) = raw.xrange("said.dead")
+    assert "never answered" in json.loads(letter[b"data"])["reason"]
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_lines_that_cannot_be_meant(here) -> None:
+    from aiplat.release.stream import run, status
+
+    to = "sqlite:bank.db?table=answers"
+    for words, says in (
+        ({"from_": "kafak://a:9092/t", "to": to}, "did you mean 'kafka'"),
+        ({"from_": "sqlite:bank.db?table=people", "to": to}, "is a table, not a stream"),
+        ({"from_": "redis://:pa55@host:6379/people", "to": to}, "holds a secret"),
+        ({"from_": "kafka://a/t", "to": "kafka://a/t"}, "would answer itself"),
+        ({"from_": "kafka://a/t", "to": to, "keep": ["prediction"]}, "has a field of that name"),
+        ({"from_": "kafka://a/t", "to": to, "batch": 0}, "too small"),
+        ({"from_": "kafka://a/t", "to": to, "name": "../x"}, "no name of a stream"),
+    ):
+        with pytest.raises(UserError) as caught:
+            run("credit", **words)  # type: ignore[arg-type]
+        assert says in str(caught.value) and "pa55" not in str(caught.value)
+    with pytest.raises(UserError, match="did you mean 'credit'"):
+        run("credti", from_="kafka://a/t", to=to)
+    with pytest.raises(UsageError, match="there is no stream 'nosuch'"):
+        status("nosuch")
+    assert not Path("bank.db").exists()
+
+
+def test_the_verbs(here, capsys: pytest.CaptureFixture[str]) -> None:
+    from aiplat.frontends.cli import main
+
+    assert main(["stream", "status", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out)["streams"], list)
+    assert main(["stream", "run", "credit", "--from", "kafka://a", "--to", "kafka://a/b"]) == 1
+    assert "names no topic" in capsys.readouterr().err
