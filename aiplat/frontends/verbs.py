@@ -278,7 +278,7 @@ _SERVE = (
     Verb(
         "export",
         "release.exports:export",
-        "Export a model for another place: an ONNX file, a container, KServe, or devices",
+        "Export a model for another place: an ONNX file, a container, KServe, KubeRay, or devices",
         "Release",
     ),
     Verb(

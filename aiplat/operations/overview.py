@@ -136,7 +136,7 @@ def _revive(ws: Workspace) -> tuple[dict[str, str], list[list[str]]]:
 
 
 def up(*, ui: bool = False) -> Up:
-    """Start the local stack, and the endpoints that were deployed and do not run.
+    """Start the local stack, and endpoints that should answer and do not.
 
     Parameters
     ----------

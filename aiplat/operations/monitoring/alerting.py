@@ -344,7 +344,7 @@ def check_endpoint(ws: Workspace, endpoint: str, now: float | None = None) -> En
 
 
 def check(name: str | None = None, *, home: str | Path | None = None) -> Check:
-    """Look at windows that have ended, and raise or clear the alerts of the settings; tell what guard rails did.
+    """Look at windows that have ended, and raise or clear the alerts of the settings.
 
     Parameters
     ----------
