@@ -21,6 +21,7 @@ import yaml
 
 from aiplat.core.workspace import Workspace
 from aiplat.release.exports import export
+from tests.servers import free_port
 
 
 @dataclass
@@ -377,7 +378,7 @@ def test_ray_serve_runs_the_configuration_of_the_manifest(
     }
     environment["PYTHONPATH"] = str(for_ray / "image" / "lib")
     application["runtime_env"] = {"env_vars": environment}
-    serve.start(http_options={"host": "127.0.0.1", "port": 0})
+    serve.start(http_options={"host": "127.0.0.1", "port": free_port()})
     client: Any = serve.context._get_global_client()
     try:
         client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
