@@ -8,8 +8,8 @@ __all__ = ['MANY', 'delivered', 'Truth', 'truth']
 # %% ../../nbs/release/truth.ipynb #b726c7cb
 import hashlib
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def delivered(
     Raises
     ------
     UserError
-        When a column is missing, a row number or a time is none, or a request has two truths.
+        When a column is missing, a row number or a time is none, a time is to come, or a request has two truths.
     """
     import pandas as pd
 
@@ -84,6 +84,12 @@ def delivered(
         if (wrong := known.isna()).any():
             raise UserError(
                 f"--at: '{at}' holds '{frame[at][wrong].iloc[0]}', which is no time", "write 2026-03-01T12:00"
+            )
+        if (
+            wrong := known > pd.Timestamp.now(UTC) + timedelta(days=1)
+        ).any():  # it would win over all that is learned until then
+            raise UserError(
+                f"--at: '{at}' holds '{frame[at][wrong].iloc[0]}', which is to come", "write when it became known"
             )
     numeric = pd.api.types.is_numeric_dtype(true) or pd.api.types.is_bool_dtype(true)
     made = pd.DataFrame(
@@ -188,6 +194,8 @@ class Truth(Result):
         Of requests with several rows, without a row number; they count for none.
     skipped
         Rows of the data without an id or a truth.
+    strange
+        Truths that are no class of the model, each with how often it came.
     delivered
         When the same was delivered before; then nothing was changed.
     known, predicted
@@ -204,6 +212,7 @@ class Truth(Result):
     unknown: int = 0
     unclear: int = 0
     skipped: int = 0
+    strange: dict[str, int] = field(default_factory=dict)
     delivered: datetime | None = None
     known: int = 0
     predicted: int = 0
@@ -226,13 +235,35 @@ class Truth(Result):
         if self.unclear:
             text = f"{fmt(self.unclear)} are about requests with several rows, and do not say which: give --row COLUMN"
             out.append(Text(text, "warn"))
+        if self.strange:
+            named = ", ".join(f"'{name}' ({fmt(count)})" for name, count in list(self.strange.items())[:5])
+            out.append(Text(f"not among the classes of the model: {named}; they are kept, see --target", "warn"))
         if self.skipped:
             out.append(Text(f"{fmt(self.skipped)} rows have no id or no truth, and were left out", "dim"))
         return [*out, facts]
 
 
+def _strange(ws: Workspace, endpoint: str, made: "pd.DataFrame", target: str) -> dict[str, int]:
+    """Truths that the model has no class for; numbers are all that a model without classes can be wrong about."""
+    import pandas as pd
+
+    said = predictions.query(ws, endpoint, "SELECT * FROM predictions LIMIT 1")
+    classes = [name[6:] for name in said.columns if name.startswith("score_")]
+    if classes:
+        return {str(name): int(n) for name, n in made["truth"].value_counts().items() if name not in classes}
+    numbers = pd.api.types.is_numeric_dtype(said["prediction"])
+    if numbers and (wrong := made["number"].isna()).any():
+        raise UserError(
+            f"--target: '{target}' holds '{made['truth'][wrong].iloc[0]}', and {endpoint} predicts numbers",
+            "name the column with the number that came true",
+        )
+    return {}
+
+
 def _standing(ws: Workspace, endpoint: str) -> dict[str, int]:
-    found = predictions.query(ws, endpoint, "SELECT count(truth) AS known, count(*) AS predicted FROM joined").iloc[0]
+    found = predictions.query(
+        ws, endpoint, "SELECT count(truth) AS known, count(*) AS predicted FROM joined WHERE role <> 'shadow'"
+    ).iloc[0]
     return {name: int(found[name]) for name in found.index}
 
 # %% ../../nbs/release/truth.ipynb #c5f2939a
@@ -259,7 +290,7 @@ def truth(name: str, data: Data, *, target: str, id: str = "request_id", row: st
     Raises
     ------
     UserError
-        When nothing was predicted there, a column is missing, or a request has two truths.
+        When nothing was predicted there, a column is missing, a truth is no number where numbers are predicted, or a request has two truths.
     """
     ws = workspace()
     predictions.there(ws, name)
@@ -269,6 +300,7 @@ def truth(name: str, data: Data, *, target: str, id: str = "request_id", row: st
         raise UserError(f"no row of {describe_source(data)} has an id and a truth", "see --id and --target")
     digest, home = _digest(made), predictions.folder(ws, name) / "truth"
     result = Truth(name, describe_source(data), len(made), skipped=int(frame[[id, target]].isna().any(axis=1).sum()))
+    result.strange = _strange(ws, name, made, target)
     with ledger.change(ws, "truth", f"truth:{name}", {"rows": len(made), "delivery": digest}, timeout=60) as change:
         for dead in change.unfinished:  # its file is there as a whole, or not at all and delivered now
             change.recovered(dead, {"kept": _before(ws, name, dead.body["delivery"]) is not None})

@@ -343,7 +343,9 @@ def metric(name: str, task: str | None = None) -> Metric:
     """
     fitting = [row.name for row in METRICS.values() if task is None or task in row.tasks]
     if name not in METRICS:
-        raise UsageError(f"there is no metric '{name}'", f"{nearest(name, fitting)} All of them: {', '.join(fitting)}")
+        near = nearest(name, fitting)
+        todo = near if near.startswith("did you mean") else f"choose one of {', '.join(fitting)}"
+        raise UsageError(f"there is no metric '{name}'", todo)
     if name not in fitting:
         raise UsageError(f"{name} is not a metric of a {task} task", f"choose one of {', '.join(fitting)}")
     return METRICS[name]

@@ -209,7 +209,7 @@ def look(
     classifier
         Whether rows as a whole are compared; default: when a rule asks for it.
     """
-    from aiplat.release.predictions import read
+    from aiplat.release.predictions import read, unlogged
 
     frame = read(ws, watched.endpoint, since=start, until=end, truth=True, prefix=True)
     seen = Seen(start, end, len(frame))
@@ -229,6 +229,7 @@ def look(
         if seen.rows >= watched.minimum:
             seen.estimated = estimates_of(ws, frame, seen.about)
         groups = list(dict.fromkeys([*columns_in(watched.rules), *by]))
+        seen.notes += unlogged(groups, frame.columns)
         if groups and seen.rows >= watched.minimum:
             seen.disparities = disparities_of(frame, seen.about, groups)
     if seen.rows < watched.minimum:

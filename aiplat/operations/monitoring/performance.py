@@ -399,6 +399,7 @@ def look(
         Below so many truths nothing is measured.
     """
     predictions.there(ws, endpoint)
+    predictions.period(since, until)
     found = stretches(ws, endpoint, window, since=since, until=until, versions=versions, minimum=minimum)
     if not name and found:
         tasks = [task for task in ("binary", "multiclass", "regression") if default_metric(task) in found[-1].measured]
@@ -412,9 +413,7 @@ def look(
     if not by:
         return result
     frame = predictions.read(ws, endpoint, since=since, until=until, versions=versions, truth=True)
-    result.missing = [
-        f"{each}: not in the log; it is private, or the model does not take it" for each in by if each not in frame
-    ]
+    result.missing = predictions.unlogged(by, frame.columns)
     there = [each for each in by if each in frame]
     for version in sorted(map(int, frame["version"].unique())) if there else []:
         rows = frame[frame["version"] == version]

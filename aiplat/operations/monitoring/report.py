@@ -327,7 +327,7 @@ def report(
     """
     from dataclasses import replace
 
-    from aiplat.release.predictions import moment, span, there
+    from aiplat.release.predictions import period, span, there
 
     if data is not None:
         if reference is None:
@@ -343,10 +343,9 @@ def report(
         watched = watch(ws.settings, name)
         watched = replace(watched, window=window or watched.window, reference=reference or watched.reference)
         check_reference(watched.reference)
-        end = moment(until) or datetime.now(UTC)
-        start = moment(since) or end - span(watched.window)
-        if start >= end:
-            raise UsageError("the window ends before it begins", "give --since a time before --until")
+        first, last = period(since, until)
+        end = last or datetime.now(UTC)
+        start = first or end - span(watched.window)
         found = _of_endpoint(ws, watched, start, end, by or [])
         if found.seen.rows:
             found.evidence = leave_evidence(ws, found)

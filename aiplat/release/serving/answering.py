@@ -229,6 +229,8 @@ class Answering:
         if self.meters is not None:
             for field, count in bundle.schema.unknown(answer.columns).items():
                 self.meters.unknown(field, count)
+        if answer.request_id == ready.question:
+            return
         if self.journal is not None:
             try:
                 self.journal.add(

@@ -8,7 +8,6 @@ __all__ = ['ready', 'again', 'prune', 'follow', 'take_over', 'ask', 'folder_hint
 # %% ../../../nbs/release/serving/effects.ipynb #6325a7aa
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -107,8 +106,6 @@ def take_over(ws: Workspace, name: str) -> dict[str, str]:
     """
     from aiplat.release.serving import server
 
-    if ws.settings.serving["host"] == "ray":  # its replicas are given their settings when they are deployed
-        return {}
     if changed := server.news(ws, name):
         server.renew(ws, name)
         ledger.append(ws, "settings", f"endpoint:{name}", {"endpoint": name, "changed": changed})
@@ -137,7 +134,7 @@ def ask(url: str, plan: Plan, example: Mapping[str, Any], patience: float = 10.0
     import urllib.request
 
     body = json.dumps({"records": [dict(example)]}, default=str).encode()
-    headers = {"content-type": "application/json", "x-request-id": f"deploy-{plan.generation}-{time.time_ns():x}"}
+    headers = {"content-type": "application/json", "x-request-id": plan.question}
     request = urllib.request.Request(f"{url}/predict", data=body, headers=headers, method="POST")
     context = ssl._create_unverified_context() if url.startswith("https") else None  # it is ourselves whom we ask
     log = folder_hint(plan)

@@ -115,6 +115,8 @@ class Ready:
         Whether answers depend on a key, and the header that holds it if one does.
     names
         What clients may call the model: the endpoint, and the model itself.
+    question
+        The request id of the question with which a deployment is tried.
     """
 
     def __init__(self, live: Live):
@@ -130,6 +132,7 @@ class Ready:
         prefix, _, name = self.plan.key.partition(":")
         self.header = name.strip().lower().encode("latin-1") if prefix == "header" and name else b""
         self.names = tuple(dict.fromkeys((self.plan.endpoint, self.plan.model)))
+        self.question = self.plan.question
 
     def key(self, asked: Any, headers: Mapping[bytes, bytes]) -> str | None:
         """By what the client stays with a version; ``None`` when nothing is known of it."""

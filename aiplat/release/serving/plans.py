@@ -195,6 +195,11 @@ class Plan:
         """Every version that answers, seen or unseen."""
         return tuple(arm.version for arm in (*self.arms, *self.shadows))
 
+    @property
+    def question(self) -> str:
+        """The request id under which whoever puts the plan into force sees that the endpoint answers; nobody asked, so it is not recorded."""
+        return f"deploy-{self.generation}-{self.salt}"
+
     def role(self, version: int) -> str:
         """``champion``, ``canary``, ``challenger`` or ``shadow``; empty for a version that is not in the plan."""
         if version == self.champion.version:
