@@ -68,8 +68,13 @@ class Made(Result):
     endpoint: str
     expires: datetime | None
     file: str = ""
+    known: bool = True
 
     def blocks(self) -> list[Block]:
+        ahead = f"there is no endpoint {self.endpoint} yet; the token is good for it once it is deployed"
+        return self._made() + ([] if self.known else [Text(ahead, "warn")])
+
+    def _made(self) -> list[Block]:
         until = self.expires or "it is revoked"
         facts = {
             "id": self.id,
@@ -134,6 +139,7 @@ def add(
     if not re.fullmatch(r"[\w][\w.@ -]{0,63}", name):
         raise UsageError(f"'{name}' is no name for a token", "use letters, digits, dots, - and _, as in shop")
     ends = _seconds(expires)
+    known = not endpoint or ws.path("endpoints", endpoint).is_dir()
     number, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     spoken = f"aip_{number}_{secret}"
     made = Token(number, name, digest_of(spoken), scopes, endpoint, now, now + ends if ends else 0.0, ws.user)
@@ -156,7 +162,7 @@ def add(
             Path(out).expanduser().chmod(0o600)
         _store(ws, [*(t for t in have.values() if t.name != name), made])
     until = datetime.fromtimestamp(made.expires, UTC) if ends else None
-    return Made(number, name, "" if out else spoken, scopes, endpoint, until, out)
+    return Made(number, name, "" if out else spoken, scopes, endpoint, until, out, known)
 
 # %% ../../../nbs/release/serving/tokens.ipynb #84d70bd6
 @dataclass
