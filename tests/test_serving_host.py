@@ -27,13 +27,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from aiplat.core import ledger
 from aiplat.core.errors import UserError
 from aiplat.core.stack import alive, mark
 from aiplat.core.workspace import Workspace, create, workspace
-from aiplat.release.serving import meters, plans, server, tokens
+from aiplat.operations import overview
+from aiplat.operations.incidents import read_incidents
+from aiplat.operations.reviving import CALM, PAUSES, settle, standing
+from aiplat.release.endpoint import undeploy
+from aiplat.release.serving import changes, meters, plans, server, tokens
+from aiplat.release.serving.effects import take_over
 from aiplat.release.serving.plans import Arm, Plan
 from aiplat.release.serving.processes import Crew, folder_of
 from tests.conftest import run_cli
+from tests.test_schedules import Server as Scheduler
+from tests.test_schedules import until
 
 NAME = "income"
 STAND_IN = """
@@ -282,10 +290,7 @@ def test_after_everything_was_killed_at_once_it_starts_again_at_the_same_address
     ws = make()
     found = server.start(ws, NAME)
     server.apply(ws, plan(2, (4, 100)))
-    for pid in found.pids:
-        os.kill(pid, signal.SIGSTOP)  # so that nobody can help anybody
-    for pid in found.pids:
-        os.kill(pid, signal.SIGKILL)
+    end_at_once(found)
     wait(lambda: server.running(ws, NAME) is None)
     folder = folder_of(ws, NAME)
     crew = Crew.read(folder)
@@ -323,6 +328,60 @@ def test_after_the_machine_was_switched_off_up_starts_what_was_deployed(make) ->
     now = server.running(other, NAME)
     assert now and now.url == found.url and call(now.url)[1]["x-model-version"] == "3"
     assert NAME not in json.dumps(json.loads(run_cli("status", "--json", env=env).stdout)["problems"])
+
+
+def end_at_once(found: server.Running) -> None:
+    """Kill every process of an endpoint, so that nobody can help anybody."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in found.pids:
+            os.kill(pid, number)
+
+
+def test_schedulers_start_what_was_killed_once_and_leave_alone_what_a_person_ended(
+    make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = make(workers=1)
+    changes.switch(ws, "deploy", plan(1), lambda wanted: plans.write(folder_of(ws, NAME), wanted), seen=0)
+    found = server.start(ws, NAME)
+    with Scheduler(ws, "--runs", "0") as one, Scheduler(ws, "--runs", "0") as other:
+        end_at_once(found)
+        said = lambda: one.said() + other.said()  # noqa: E731
+        until(lambda: "started again" in said(), said)
+        now = server.running(ws, NAME)
+        assert now and now.url == found.url and call(now.url)[1]["x-model-version"] == "3"
+        assert [entry.body["url"] for entry in ledger.entries(ws, action="revive")] == [found.url]
+        assert [each.count for each in read_incidents(ws, name=f"endpoint:{NAME}")] == [1]
+        assert said().count("started again") == 1 and settle(ws, time.time()) == []
+    assert settle(ws, time.time() + 2 * CALM) == [f"endpoint:{NAME} is over: it answers at {found.url}"]
+    assert call(found.url)[0] == 200, "it does not end with a scheduler"
+    monkeypatch.chdir(ws.root)
+    undeploy(NAME)
+    assert server.missing(ws) == {}
+    told = run_cli("scheduler", "run", "--runs", "0", "--once", cwd=ws.root).stdout
+    assert server.running(ws, NAME) is None and f"endpoint:{NAME}" not in told
+
+
+def test_a_scheduler_waits_between_attempts_to_start_what_cannot_be_started(
+    make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = make(workers=1)
+    monkeypatch.chdir(ws.root)
+    found = server.start(ws, NAME)
+    end_at_once(found)
+    bundle = folder_of(ws, NAME) / "bundles" / "b3"
+    bundle.rename(bundle.with_name("away"))
+    with Scheduler(ws, "--runs", "0") as scheduler:  # it was dead before the scheduler began
+        until(lambda: NAME in standing(ws), scheduler.said)
+        first = standing(ws)[NAME]
+        assert first.count == 1 and "the model in b3 is damaged" in first.text["title"]
+        until(lambda: standing(ws)[NAME].count == 2, scheduler.said)
+        assert standing(ws)[NAME].last - first.last >= PAUSES[0]
+        until(lambda: "the next attempt comes in 20 s" in scheduler.said(), scheduler.said)
+        assert any(NAME in what for what, _ in overview.status().problems)
+        bundle.with_name("away").rename(bundle)
+        until(lambda: (now := server.running(ws, NAME)) and all(now.generations.values()), scheduler.said)
+        assert call(found.url)[0] == 200
+    assert server.start(ws, NAME).url == found.url
 
 
 def test_what_another_machine_serves_is_not_started_here(make) -> None:
@@ -714,6 +773,49 @@ def test_on_ray_serve_load_brings_replicas_and_a_next_version_loses_no_request(
         assert {status for _, status, _ in crowd.answers} == {200} and not crowd.broken, crowd.broken[:3]
         assert {version for begun, _, version in crowd.answers if begun < changed} == {"1", "2"}
         assert {version for begun, _, version in crowd.answers if begun > changed} == {"2"}
+    finally:
+        assert server.stop(ws, "credit")
+
+
+def test_on_ray_serve_settings_are_taken_over_while_it_answers_and_its_port_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ws = settings(tmp_path, host="ray", replicas="1", timeout="5s")
+    (first,) = registered(ws, 1)
+    try:
+        found = server.start(ws, "credit")
+        body = body_of(ws, first)
+        with Asking(found.url, body, 4) as crowd:
+            ws = change(ws, replicas="2-2", timeout="9s", body_limit="20B")
+            wanted = {"replicas": "1-1 → 2-2", "timeout": "5.0 → 9.0", "body_limit": "8000000 → 20"}
+            assert server.news(ws, "credit") == wanted and take_over(ws, "credit") == wanted
+            changed = time.time()
+            now = server.running(ws, "credit")
+            assert now and len(now.workers) == 2 and not set(now.workers) & set(found.workers) and now.url == found.url
+            assert server.news(ws, "credit") == {} == take_over(ws, "credit")
+        assert not crowd.broken, crowd.broken[:3]
+        assert {status for _, status, _ in crowd.answers} == {200, 413}
+        assert {status for begun, status, _ in crowd.answers if begun > changed} == {413}, "too long since then"
+        assert ledger.entries(ws, action="settings")[-1].body["changed"] == wanted
+
+        bundle = folder_of(ws, "credit") / "bundles" / first.champion.bundle
+        ws = change(ws, body_limit="8MB")
+        server.renew(ws, "credit")
+        there = server.running(ws, "credit")
+        with Asking(found.url, body, 2) as crowd:
+            bundle.rename(bundle.with_name("away"))  # whoever starts now has nothing to answer by
+            ws = change(ws, timeout="7s")
+            with pytest.raises(UserError, match="Ray Serve could not start credit"):
+                take_over(ws, "credit")
+            bundle.with_name("away").rename(bundle)
+        assert not crowd.broken and {status for _, status, _ in crowd.answers} == {200}, "those before go on"
+        now = server.running(ws, "credit")
+        assert there and now and set(there.workers) & set(now.workers) and "timeout" in server.news(ws, "credit")
+
+        port = urlsplit(found.url).port or 0
+        ws = change(ws, port=port + 1, timeout="9s")
+        assert server.news(ws, "credit") == {} and server.unmet(ws, "credit") == {"port": f"{port}, not {port + 1}"}
     finally:
         assert server.stop(ws, "credit")
 

@@ -186,7 +186,9 @@ def late(ws: Workspace, now: float) -> None:
                 incidents.open_incident(ws, connection, name_of(run), LATENESS, text, now=now, run=run.id)
 
 # %% ../../nbs/operations/alerts.ipynb #48d49a83
-def raise_alert(ws: Workspace, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> str:
+def raise_alert(
+    ws: Workspace, name: str, text: str, parameters: Mapping[str, Any] | None = None, *, delay: float = 0.0
+) -> str:
     """Say that something is not as it should be; once, until `clear_alert`.
 
     Parameters
@@ -199,6 +201,8 @@ def raise_alert(ws: Workspace, name: str, text: str, parameters: Mapping[str, An
         What was seen, in a line.
     parameters
         JSON values for the pipelines that wait for this alert.
+    delay
+        Seconds before anybody is told; when it is cleared before that, nobody is.
 
     Returns
     -------
@@ -218,7 +222,7 @@ def raise_alert(ws: Workspace, name: str, text: str, parameters: Mapping[str, An
     if len(text) > 120:
         body["lines"] = [one_line(text)]
     with transaction(ws) as connection:
-        return incidents.open_incident(ws, connection, name, ALERT, body, now=now)[0]
+        return incidents.open_incident(ws, connection, name, ALERT, body, now=now, delay=delay)[0]
 
 
 def clear_alert(ws: Workspace, name: str, text: str = "") -> bool:

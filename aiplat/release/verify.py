@@ -449,6 +449,7 @@ ACTIONS = (
     "deploy",
     "traffic",
     "undeploy",
+    "revive",
     "token",
     "stream",
     "truth",

@@ -78,8 +78,8 @@ class Duties:
         Where lines go.
     wrong
         What is wrong at this moment, by duty.
-    monitors
-        Who starts the checks of what is watched in production.
+    monitors, endpoints
+        Who starts the checks of what is watched in production, and endpoints that do not run; None before they are needed.
     """
 
     drivers: Drivers
@@ -89,13 +89,14 @@ class Duties:
     tell: Callable[[str], None]
     wrong: dict[str, str] = field(default_factory=dict)
     monitors: Any = None
+    endpoints: Any = None
 
     def watch(self, now: float) -> None:
         """Fire what new data and alerts ask for."""
         self._do("new data and alerts", lambda: self.wrote(self.look.look(now, self.drivers.who, self.reader)))
 
     def care(self, now: float) -> None:
-        """Look after dead drivers, lateness and messages."""
+        """Look after dead drivers, dead endpoints, lateness and messages."""
         if self.drivers.most:
             self._do("recovery", self._mend)
         if importlib.util.find_spec("aiplat.operations.alerts"):
@@ -104,6 +105,7 @@ class Duties:
             self._do("alerts", lambda: alerts.deliver(ws, now))
         if (self.drivers.ws.state / "endpoints").is_dir():
             self._do("guard rails", self._rails)
+            self._do("endpoints", lambda: self._revive(now))
         if (self.drivers.ws.state / "predictions").is_dir():
             self._do("monitors", lambda: self._monitor(now))
 
@@ -114,6 +116,14 @@ class Duties:
             self.monitors = alerting.Keeper(self.drivers.ws)
         if self.monitors.look(now):
             self.tell("monitors: a window has ended or truth has arrived; a check has begun")
+
+    def _revive(self, now: float) -> None:
+        """Start endpoints that should run and do not, each in a process of its own."""
+        if self.endpoints is None:
+            reviving = importlib.import_module("aiplat.operations.reviving")
+            self.endpoints = reviving.Keeper(self.drivers.ws)
+        for line in self.endpoints.look(now):
+            self.tell(line)
 
     def _rails(self) -> None:
         """Tell what guard rails did by themselves."""
@@ -259,7 +269,8 @@ class Scheduler:
 
     def quiet(self) -> bool:
         """Whether nothing is due, nothing waits and nothing that it started still goes."""
-        if self.drivers.children or due(self.ws, time.time()):
+        starting = self.duties.endpoints and self.duties.endpoints.children
+        if self.drivers.children or starting or due(self.ws, time.time()):
             return False
         with store(self.ws).connect() as connection:
             return not (self.runs and waiting(connection, time.time()).ready)
@@ -326,6 +337,8 @@ class Served(Result):
 
 def run(*, runs: int = 2, once: bool = False, home: str | Path | None = None) -> Served:
     """Fire schedules and drive their runs until stopped; several may serve one workspace.
+
+    Endpoints that were deployed and do not run are started again, at once and then with longer and longer pauses.
 
     Parameters
     ----------
