@@ -243,6 +243,8 @@ class Drift(Result):
         Each column; the most changed first.
     absent
         Columns of the reference that the window lacks.
+    ids
+        Columns that name rows, and are not compared.
     separation
         How well whole rows can be told apart; None when it was not asked.
     alpha, correction, large
@@ -254,6 +256,7 @@ class Drift(Result):
     rows: tuple[int, int]
     columns: list[ColumnDrift] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     separation: Separation | None = None
     alpha: float = ALPHA
     correction: str = "holm"
@@ -333,6 +336,8 @@ def drift_blocks(shown: Drift) -> list[Block]:
         out.append(Table(head, [_row(each) for each in shown.columns], title=title, kinds=kinds))
     if shown.absent:
         out.append(Text(f"not in these rows: {', '.join(shown.absent[:10])}", "warn"))
+    if shown.ids:
+        out.append(Text(f"not compared, since they name rows: {', '.join(shown.ids[:10])}", "dim"))
     apart = shown.separation
     if apart is not None:
         needed = ", ".join(f"{name} ({loss:.2f})" for name, loss in list(apart.needed.items())[:3] if loss > 0.005)
@@ -397,8 +402,9 @@ def drift(
         found[i] = replace(each, adjusted=float(p), drifted=bool(p < alpha and (size or gone)))
     order = sorted(found, key=lambda e: (-e.drifted, -(0.0 if math.isnan(e.psi) else e.psi)))
     absent = [name for name in known.kinds if name not in current.columns and known.kinds[name] != "nothing"]
+    ids = [name for name, kind in known.kinds.items() if kind == "id" and name not in absent]
     apart = None
     if classifier:
         there = {name: kind for name, kind in known.single.items() if name in current.columns}
         apart = separation(known.frame, current, there, seed=seed)
-    return Drift(*names, (known.rows, len(current)), order, absent, apart, alpha, correction, large)
+    return Drift(*names, (known.rows, len(current)), order, absent, ids, apart, alpha, correction, large)

@@ -194,11 +194,9 @@ def check_permitted(ws: Workspace, wish: Wish) -> dict[int, list[int]]:
                 (finding.todo for finding in decision.failing if finding.todo),
                 command("gate", decision.model, "--to", decision.alias),
             )
-            unseen = command("deploy", f"{version.name}/CHAMPION", "--shadow", str(version.version))
-            raise Refused(
-                f"{decision.model} may not answer people: {decision.summary()}",
-                f"{todo}; or try it unseen: {unseen}",
-                result=decision,
-            )
+            if version is not (champion := wish.versions[0]):
+                beside = command("deploy", f"{champion.name}/{champion.version}", "--shadow", str(version.version))
+                todo = f"{todo}; or try it unseen: {beside}"
+            raise Refused(f"{decision.model} may not answer people: {decision.summary()}", todo, result=decision)
         cited[version.version] = decision.seqs
     return cited
