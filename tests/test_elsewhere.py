@@ -155,6 +155,75 @@ def test_a_device_killed_at_any_moment_has_a_release_that_works(fleet: Fleet, tm
     assert killed, "no update was cut off"
 
 
+def test_what_is_told_works_as_it_stands(fleet: Fleet, tmp_path: Path) -> None:
+    """The line after an export, and the README's, in folders with a space in their names; what a device cannot use is named."""
+    import shlex
+
+    out = tmp_path / "our fleet"
+    done = fleet.aiplat("--json", "export", "credit/1", "--to", "edge", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    line = (
+        json.loads(done.stdout)["lines"].partition("#")[0].replace("DEVICE", shlex.quote(str(tmp_path / "one device")))
+    )
+    python, *words = shlex.split(line)
+    assert python == "python"
+    first = subprocess.run([sys.executable, *words], cwd="/", capture_output=True, text=True)
+    assert first.returncode == 0 and "credit-1-" in first.stdout, first.stderr
+    told = (out / "README.md").read_text()
+    (ask,) = [one.strip() for one in told.splitlines() if one.strip().startswith("printf")]
+    asked = shlex.split(ask.partition(" | ")[0])[2]
+    home, said = tmp_path / "one device", []
+    for given in (asked, asked[1:-1], asked.replace('"age": ', '"age": "abc" , "was": ', 1), "[{}]"):
+        said.append(subprocess.run([sys.executable, str(out / "device.py"), "--home", str(home), "--key", str(out / "public.pem"), "predict"],
+                                   input=given, capture_output=True, text=True))  # fmt: skip
+    assert [one.returncode for one in said] == [0, 1, 1, 1], [one.stderr for one in said]
+    assert "a list of objects" in said[1].stderr and "row 0 has 'abc' as 'age'" in said[2].stderr
+    packages = {line.partition("==")[0] for line in (out / "requirements.txt").read_text().split()}
+    assert packages == {"onnxruntime", "numpy", "cryptography"}
+    bare = subprocess.run([sys.executable, "-I", "-S", *fleet.command(tmp_path / "bare", "update", str(out / "channel"))[2:]], capture_output=True, text=True)  # fmt: skip
+    assert bare.returncode == 1 and "pip install -r requirements.txt" in bare.stderr and "Traceback" not in bare.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--to", "edge", "--days", "nan"), "--days nan is no time"),
+        (("--to", "edge", "--days", "1e9"), "--days 1e+09 is no time"),
+        (("--to", "edge", "--key", "typo.pem"), "there is no key typo.pem"),
+        (("--to", "docker", "--image", "My Image:1"), "is no name of an image"),
+        (("--to", "docker", "--days", "3"), "--days does not go with --to docker"),
+        (("--to", "onnx", "--image", "r.example/credit:1"), "--image does not go with --to onnx"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_two_lines(
+    fleet: Fleet, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / ("m.onnx" if "onnx" in words else "out")
+    done = fleet.aiplat("export", "credit/1", *words, "--out", str(out))
+    assert done.returncode in (1, 2) and said in done.stderr and len(done.stderr.splitlines()) == 2, done.stderr
+    assert not out.exists() and not (fleet.ws.root / "typo.pem").exists()
+
+
+def test_an_export_without_a_version_in_production_says_what_to_name(fleet: Fleet, tmp_path: Path) -> None:
+    done = fleet.aiplat("export", "credit", "--to", "onnx", "--out", str(tmp_path / "m.onnx"))
+    assert done.returncode == 1 and "'production'" in done.stderr and "deploy" not in done.stderr, done.stderr
+
+
+def test_a_container_says_when_it_may_not_read_the_tokens(fleet: Fleet, tmp_path: Path) -> None:
+    done = fleet.aiplat("export", "credit/2", "--to", "docker", "--out", str(tmp_path / "d"))
+    assert done.returncode == 0, done.stderr
+    told, recipe = (tmp_path / "d" / "README.md").read_text(), (tmp_path / "d" / "Dockerfile").read_text()
+    assert "install -m 444 .aiplat/endpoints/tokens.json" in told and "docker run" in told
+    assert "COPY --chmod=0755 lib" in recipe and "COPY --chmod=0755 endpoint" in recipe
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text("{}")
+    start = str(tmp_path / "d" / "start.py")
+    code = f"import os, runpy; os.access = lambda *_: False; runpy.run_path({start!r}, run_name='__main__')"
+    environment = {"PATH": "/usr/bin:/bin", "AIPLAT_TOKENS": str(tokens)}
+    started = subprocess.run([sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True)
+    assert started.returncode == 1 and f"may not read {tokens}" in started.stderr, started.stderr
+
+
 def test_a_containers_folder_answers_with_what_it_brings(fleet: Fleet, tmp_path: Path) -> None:
     done = fleet.aiplat(
         "--json", "export", "credit/2", "--to", "kserve", "--out", str(tmp_path / "k"), "--image", "r.example/credit:2"
@@ -168,6 +237,7 @@ def test_a_containers_folder_answers_with_what_it_brings(fleet: Fleet, tmp_path:
     manifest = yaml.safe_load((tmp_path / "k" / "manifest.yaml").read_text())
     (pod,) = manifest["spec"]["predictor"]["containers"]
     assert pod["image"] == "r.example/credit:2" and pod["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"] and "securityContext" not in manifest["spec"]["predictor"], "Knative"
     made = fleet.aiplat("--json", "token", "add", "shop")
     assert made.returncode == 0, made.stderr
     tokens = fleet.ws.path("endpoints", "tokens.json")

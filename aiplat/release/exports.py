@@ -7,11 +7,14 @@ __all__ = ['Form', 'FORMS', 'Export', 'rows_of_training', 'graph_of', 'may_leave
 
 # %% ../../nbs/release/exports.ipynb #09c4c089
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core import ledger
@@ -21,7 +24,7 @@ from ..core.refs import find_model, find_run
 from ..core.show import Block, Code, Facts, Result, Text, fmt
 from ..core.workspace import Workspace, workspace
 from .decision import command
-from .serving.wishes import champion, permission
+from .serving.wishes import alias_of, permission
 
 if TYPE_CHECKING:
     from aiplat.release.serving.answers import Bundle, Columns
@@ -66,8 +69,9 @@ class Export(Result):
 
     def blocks(self) -> list[Block]:
         rows = self.checked.get("rows")
+        size = f"{self.size / 1e6:.1f} MB" if self.size >= 1e6 else f"{self.size / 1e3:.1f} kB"
         proof = {"compared": f"{fmt(rows)} rows, largest difference {self.checked['scores']:.0e}"} if rows else {}
-        said = {"model": f"{self.model} ({self.digest[:12]})", "out": self.out, "size": f"{self.size / 1e6:.2f} MB"}
+        said = {"model": f"{self.model} ({self.digest[:12]})", "out": self.out, "size": size}
         out: list[Block] = [Text(f"{self.model} exported for {self.to} (ledger #{self.entry})", "good")]
         out.append(Facts({**said, **proof, **self.facts}))
         return [*out, Code(self.lines, "shell")] if self.lines else out
@@ -132,64 +136,63 @@ def _onnx(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, g
     data, checked = graph_of(ws, version, bundle)
     draft.write_bytes(data)
     made = Export(f"{version.name}/{version.version}", version.model_digest, "onnx", "", 0, checked)
+    made.facts["takes"] = (
+        f"{len(bundle.schema.fields)} inputs named like the columns, [rows, 1] each; the file's metadata says how gaps are written"
+    )
     made.facts["gives"] = "label, probabilities" if bundle.classes else "variable"
     return made
 
 
 def _docker(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, given: dict[str, Any]) -> Export:
-    from aiplat.release.exporting.images import image_name, write_image
+    from aiplat.release.exporting.images import docker_steps, write_image
     from aiplat.release.exporting.packing import requirements
     from aiplat.release.serving.processes import order_of
 
     packages = requirements(bundle.folder)
     draft.mkdir(parents=True)
     write_image(bundle, draft, packages, order_of(ws, version.name))
+    if given["to"] == "docker":
+        (draft / "README.md").write_text(docker_steps(bundle, given["image"]))
     made = Export(f"{version.name}/{version.version}", version.model_digest, "docker", "", 0)
     made.facts |= {"packages": len(packages), "form": bundle.form}
-    tag = given["image"] or f"{image_name(version.name)}:{version.version}"
-    made.lines = f"docker build -t {tag} {given['out']}"
-    return made
-
-
-def _kserve(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, given: dict[str, Any]) -> Export:
-    import yaml
-
-    from aiplat.release.exporting.images import image_name
-    from aiplat.release.exporting.manifests import kserve, steps
-
-    image = given["image"] or f"{image_name(version.name)}:{version.version}"
-    made = _docker(ws, version, bundle, draft / "image", given)
-    (draft / "manifest.yaml").write_text(yaml.safe_dump(kserve(bundle, image), sort_keys=False))
-    (draft / "README.md").write_text(steps(bundle, image))
-    made.to, made.lines = (
-        "kserve",
-        f"kubectl apply -f {given['out']}/manifest.yaml   # README.md there says what comes before",
+    made.lines = (
+        f"docker build -t {quote(given['image'])} {quote(given['out'])}   # README.md there says what comes next"
     )
     return made
 
 
-def _kuberay(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, given: dict[str, Any]) -> Export:
-    import yaml
+def _kserve(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, given: dict[str, Any]) -> Export:
+    from aiplat.release.exporting.manifests import as_yaml, kserve, kserve_steps
 
+    made = _docker(ws, version, bundle, draft / "image", given)
+    (draft / "manifest.yaml").write_text(as_yaml(kserve(bundle, given["image"])))
+    (draft / "README.md").write_text(kserve_steps(bundle, given["image"]))
+    manifest = quote(f"{given['out']}/manifest.yaml")
+    made.to, made.lines = "kserve", f"kubectl apply -f {manifest}   # README.md there says what comes before"
+    return made
+
+
+def _kuberay(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, given: dict[str, Any]) -> Export:
     from aiplat.release.exporting import kuberay
-    from aiplat.release.exporting.images import image_name
+    from aiplat.release.exporting.manifests import as_yaml
     from aiplat.release.exporting.packing import requirements
     from aiplat.release.serving.processes import order_of
     from aiplat.release.serving.rayserve import replicas_of
 
-    image = given["image"] or f"{image_name(version.name)}:{version.version}"
+    image = given["image"]
     order, (least, most) = order_of(ws, version.name), replicas_of(ws, 3)
     packages = requirements(bundle.folder, *kuberay.HOSTS)
     name = kuberay.service_name(version.name)
-    config = yaml.safe_dump(kuberay.serve_config(name, order, least, most), sort_keys=False)
+    config = as_yaml(kuberay.serve_config(name, order, least, most))
     (draft / "image").mkdir(parents=True)
     kuberay.write_ray_image(bundle, draft / "image", packages, order, config)
     manifest = kuberay.rayservice(bundle, image, config, least=least, most=most)
-    (draft / "rayservice.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    (draft / "rayservice.yaml").write_text(as_yaml(manifest))
     (draft / "README.md").write_text(kuberay.ray_steps(bundle, image))
     made = Export(f"{version.name}/{version.version}", version.model_digest, "kuberay", "", 0)
     made.facts |= {"packages": len(packages), "form": bundle.form, "replicas": f"{least} to {most}"}
-    made.lines = f"kubectl apply -f {given['out']}/rayservice.yaml   # README.md there says what comes before"
+    manifest_file = quote(f"{given['out']}/rayservice.yaml")
+    made.lines = f"kubectl apply -f {manifest_file}   # README.md there says what comes before"
     return made
 
 # %% ../../nbs/release/exports.ipynb #41b8444e
@@ -199,6 +202,11 @@ def _edge(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, g
     from aiplat.release.exporting import device, edge
 
     out = Path(given["out"]).expanduser()
+    if given["key"] and not Path(given["key"]).expanduser().is_file():
+        raise UserError(
+            f"there is no key {given['key']}",
+            f"make it: openssl genpkey -algorithm ed25519 -out {quote(given['key'])}, or leave --key out",
+        )
     data, checked = graph_of(ws, version, bundle)
     out.mkdir(parents=True, exist_ok=True)
     key = edge.signing_key(Path(given["key"]).expanduser() if given["key"] else ws.path("keys", "edge.pem"))
@@ -218,9 +226,16 @@ def _edge(ws: Workspace, version: ModelVersion, bundle: "Bundle", draft: Path, g
     )
     shutil.copyfile(device.__file__, out / "device.py")
     (out / "public.pem").write_bytes(edge.public_pem(key))
+    (out / "requirements.txt").write_text("".join(f"{name}=={known}\n" for name, known in edge.needs().items()))
+    extra = [
+        word for name in ("key", "days") if given[name] not in ("", 30.0) for word in (f"--{name}", f"{given[name]}")
+    ]
+    again = command("export", version.name, "--to", "edge", "--out", str(out.resolve()), *extra)
+    (out / "README.md").write_text(edge.directions(version.name, given["days"], rows[0], again))
     made = Export(f"{version.name}/{version.version}", version.model_digest, "edge", "", 0, checked)
     made.facts |= {"release": done.release, "pointer": f"{done.sequence}, until {fmt(done.expires)}"}
-    made.lines = f"python device.py --home DEVICE --key public.pem update {out / 'channel'}"
+    script, public, channel = (quote(str(out / name)) for name in ("device.py", "public.pem", "channel"))
+    made.lines = f"python {script} --home DEVICE --key {public} update {channel}   # README.md there says the rest"
     return made
 
 
@@ -242,11 +257,32 @@ def place_of(ws: Workspace, out: str, to: str) -> Path:
         raise UsageError(f"--out {out} is no name for an ONNX file", f"end it in .onnx: {out.rstrip('/')}.onnx")
     if to != "edge" and place.exists():
         raise UserError(f"{out} is there already", "give --out another place, or remove it first")
+    if to == "edge" and place.exists() and not place.is_dir():
+        raise UserError(f"{out} is a file", "give --out a folder")
     if place.resolve().is_relative_to(ws.state.resolve()):
         raise UserError(f"{out} is inside aiplat's own state", "give --out a place of yours")
     return place
 
 
+def _given(to: str, out: str, image: str, key: str, days: float | None) -> dict[str, Any]:
+    """What was asked for beside the model, when it goes with the form."""
+    if to not in FORMS:
+        raise UsageError(f"--to {to} is no form", f"give one of {', '.join(FORMS)}")
+    alone = {
+        "--image": (image, ("docker", "kserve", "kuberay")),
+        "--key": (key, ("edge",)),
+        "--days": (days, ("edge",)),
+    }
+    for name, (value, forms) in alone.items():
+        if value not in ("", None) and to not in forms:
+            raise UsageError(f"{name} does not go with --to {to}", f"leave it out; it is for {', '.join(forms)}")
+    if days is not None and not 0 < days <= 3650:
+        raise UsageError(f"--days {days:g} is no time", "give more than 0, and at most 3650")
+    if image and not re.fullmatch(r"[a-z0-9][a-z0-9._:/-]*(:\w[\w.-]*)?", image, re.ASCII):
+        raise UsageError(f"--image {image} is no name of an image", "write it like registry.example.org/team/credit:1")
+    return {"to": to, "out": out, "image": image, "key": key, "days": 30.0 if days is None else days}
+
+# %% ../../nbs/release/exports.ipynb #dbdd8945
 def export(
     model: str,
     *,
@@ -254,7 +290,7 @@ def export(
     out: str,
     image: str = "",
     key: str = "",
-    days: float = 30.0,
+    days: float | None = None,
     home: str | Path | None = None,
 ) -> Export:
     """Export a model for another place: an ONNX file, a container, KServe, KubeRay, or devices.
@@ -272,7 +308,7 @@ def export(
     key
         For edge, the private key that signs, as PEM; default: one that this workspace keeps.
     days
-        For edge, how long devices follow the channel before it must be published again.
+        For edge, how long devices follow the channel before it must be published again; default: 30.
     home
         Folder of the workspace; default: the working directory's.
 
@@ -283,14 +319,13 @@ def export(
     UserError
         When it cannot be written there.
     """
+    from aiplat.release.exporting.images import image_name
     from aiplat.release.serving.bundles import prepare
 
-    ws = workspace(home)
-    if to not in FORMS:
-        raise UsageError(f"--to {to} is no form", f"give one of {', '.join(FORMS)}")
-    if days <= 0:
-        raise UsageError(f"--days {days:g} is no time", "give more than 0")
-    place, version = place_of(ws, out, to), champion(ws, model, None) if "/" not in model else find_model(ws, model)
+    ws, given = workspace(home), _given(to, out, image, key, days)
+    ref = model if "/" in model or "@" in model else f"{find_model(ws, model).name}@{alias_of(ws) or 'production'}"
+    place, version = place_of(ws, out, to), find_model(ws, ref)
+    given["image"] = image or f"{image_name(version.name)}:{version.version}"
     name = f"{version.name}/{version.version}"
     cited = may_leave(ws, version) if to != "onnx" else []
     body = {"to": to, "out": out, "model_digest": version.model_digest, "evidence": cited}
@@ -299,10 +334,10 @@ def export(
         ledger.change(ws, "export", f"model:{name}", body) as change,
     ):
         bundle = prepare(ws, version, Path(scratch) / "bundles")
-        place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.parent / f".{place.name}.{os.getpid()}"
         try:
-            made = FORMS[to](ws, version, bundle, draft, {"out": out, "image": image, "key": key, "days": days})
+            place.parent.mkdir(parents=True, exist_ok=True)
+            made = FORMS[to](ws, version, bundle, draft, given)
             if to != "edge":
                 os.rename(draft, place)
         except OSError as error:
@@ -311,7 +346,7 @@ def export(
             ) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-            if draft.is_file():
+            with suppress(OSError):
                 draft.unlink()
         files = [file for file in ([place] if place.is_file() else place.rglob("*")) if file.is_file()]
         made.out, made.size = str(place), sum(file.stat().st_size for file in files)

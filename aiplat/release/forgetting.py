@@ -137,7 +137,10 @@ class Erased(Result):
         )
         return [
             Text(f"{said} (ledger #{self.entry})", "good"),
-            Text("the ledger says that, and not of whom; copies that were made of the log are not reached", "dim"),
+            Text(
+                "the ledger says that, and not of whom; copies of the log are not reached: exports, results of batches, what a retraining learned from, truth delivered again",
+                "dim",
+            ),
         ]
 
 
@@ -165,6 +168,8 @@ def erase(name: str, *, key: str = "", request: list[str] | None = None, reason:
 
     if not key and not request:
         raise UsageError("what is to be erased is not said", "give --key KEY, or --request ID")
+    if not reason.strip():
+        raise UsageError("why it is to be erased is not said", "give --reason, without naming the person")
     ws = workspace()
     predictions.there(ws, name)
     home, asked = predictions.folder(ws, name), list(request or [])

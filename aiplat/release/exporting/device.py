@@ -174,6 +174,15 @@ class Model:
         """
         import numpy as np
 
+        if not isinstance(rows, list | tuple) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError('rows are a list of objects, such as [{"age": 41}]')
+
+        def number(i: int, name: str, value: Any) -> float:
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"row {i} has {value!r} as '{name}', which is a number") from None
+
         def column(name: str, kind: str) -> Any:
             for i, row in enumerate(rows):
                 if name not in row:
@@ -187,7 +196,7 @@ class Model:
             if kind == "tensor(int64)":
                 stamps = np.array([np.datetime64("NaT") if v is None else np.datetime64(v) for v in values])
                 return stamps.astype("datetime64[ns]").view("int64")[:, None]
-            return np.array([np.nan if v is None else float(v) for v in values])[:, None]
+            return np.array([np.nan if v is None else number(i, name, v) for i, v in enumerate(values)])[:, None]
 
         found = self.run.run(None, {name: column(name, kind) for name, kind in self.kinds.items()})
         if len(found) == 1:
@@ -421,6 +430,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"release": device.current, "model": told.get("model"), **device.state()}, indent=1))
         else:
             print(json.dumps(device.model().predict(json.load(sys.stdin)), indent=1))
+    except ImportError as error:
+        print(f"{error}\n-> python -m pip install -r requirements.txt", file=sys.stderr)
+        return 1
     except (NotTrusted, OSError, ValueError, KeyError, TypeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

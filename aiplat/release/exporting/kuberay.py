@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .images import image_name, write_endpoint
-from .manifests import MOUNTS, RIGHTS, pod
+from .images import PORT, image_name, write_endpoint
+from .manifests import MOUNTS, RIGHTS, pod, runs_as, steps
 from ..serving.processes import Order
 from ..serving.rayserve import BUSY, scaling
 
@@ -27,7 +27,7 @@ HOSTS = ("ray[default]", "ray[serve]")
 # %% ../../../nbs/release/exporting/kuberay.ipynb #1150e715
 DOCKERFILE = """\
 # {what}
-# docker build -t {tag} . && docker run --rm --shm-size=1g -p {port}:{port} -v ./tokens.json:/run/secrets/tokens.json:ro {tag}
+# docker build -t {tag} . ; without Kubernetes: docker run --rm --shm-size=1g -p {port}:{port} -v TOKENS.json:/run/secrets/tokens.json:ro {tag}
 ARG BASE=rayproject/ray:{ray}-py{minor}
 FROM ${{BASE}}
 
@@ -39,8 +39,9 @@ WORKDIR /srv
 COPY requirements.txt .
 RUN pip install --no-cache-dir --only-binary=:all: -r requirements.txt
 COPY --chmod=0555 healthy.py serve.yaml ./
-COPY lib lib
-COPY endpoint endpoint
+# an export under a strict umask may be read by its owner alone; in the image, everybody may
+COPY --chmod=0755 lib lib
+COPY --chmod=0755 endpoint endpoint
 
 USER {user}
 EXPOSE {port}
@@ -165,7 +166,8 @@ def rayservice(bundle: "Bundle", image: str, config: str, *, least: int = 1, mos
 
     def group(kind: str, room: str, **params: str) -> dict[str, Any]:
         one = ray_container(f"ray-{kind}", image, head=kind == "head")
-        spec = pod(image_name(bundle.name), [one], user=USER, group=GROUP)
+        # said of the pod, because the autoscaler's container is added by the operator
+        spec = {"securityContext": {**runs_as(USER), "fsGroup": GROUP}, **pod(image_name(bundle.name), [one])}
         if kind == "head":
             del spec["automountServiceAccountToken"]
         return {"rayStartParams": {"num-cpus": room, **params}, "template": {"spec": spec}}
@@ -207,26 +209,12 @@ def service_name(name: str) -> str:
 
 # %% ../../../nbs/release/exporting/kuberay.ipynb #046e3724
 def ray_steps(bundle: "Bundle", image: str) -> str:
-    """A README with the commands, in their order."""
-    name, image_of = service_name(bundle.name), image_name(bundle.name)
-    return f"""# {bundle.name}/{bundle.version} on KubeRay
-
-Model digest {bundle.model_digest}.
-
-1. Build the image and push it:
-
-       docker build -t {image} image && docker push {image}
-
-2. Make a token for those who may ask; only its hash goes to the cluster:
-
-       aiplat token add {image_of} --endpoint '{bundle.name}'
-       kubectl create secret generic {image_of}-tokens --from-file=tokens.json=.aiplat/endpoints/tokens.json
-
-3. Apply the manifest (KubeRay's operator must be there, 1.5.1 or newer), and ask:
-
-       kubectl apply -f rayservice.yaml
-       kubectl wait --for=condition=Ready rayservice/{name} --timeout=600s
-       kubectl port-forward service/{name}-serve-svc {SERVES}:{SERVES}
-
-A next version is a next image: apply its manifest, and KubeRay changes over when the new cluster answers.
-"""
+    """A README for KubeRay; see `steps`."""
+    name = service_name(bundle.name)
+    words = "Apply the manifest (KubeRay's operator must be there, 1.5.1 or newer). With a next version, KubeRay changes over when the new cluster answers:"
+    lines = [
+        "kubectl apply -f rayservice.yaml",
+        f"kubectl wait --for=condition=Ready rayservice/{name} --timeout=600s",
+        f"kubectl port-forward service/{name}-serve-svc {PORT}:{SERVES} &",
+    ]
+    return steps(bundle, image, "KubeRay", (words, lines))
