@@ -200,7 +200,7 @@ def test_endpoints_are_told_as_the_ledger_has_them(server):
     from aiplat.release.serving import plans
     from aiplat.release.serving.changes import folder, subject, switch
 
-    assert server.get("/endpoints") == {"endpoints": []}
+    assert server.get("/endpoints") == {"endpoints": [], "streams": []}
     ws = workspace.workspace(server.root)
     arms = (plans.Arm(1, 9000, "b1", "1" * 64), plans.Arm(2, 1000, "b2", "2" * 64))
     plan = plans.Plan("letters", "credit", 1, "canary", arms, by="ana", reason="<img src=x onerror=alert(1)>")
@@ -223,7 +223,7 @@ def test_endpoints_are_told_as_the_ledger_has_them(server):
     finally:
         with ledger.change(ws, "undeploy", subject("letters"), {}):
             pass
-    assert server.get("/endpoints") == {"endpoints": []}
+    assert server.get("/endpoints") == {"endpoints": [], "streams": []}
 
 
 def test_a_notebook_says_what_it_asks_for_and_none_outside_is_read(server):

@@ -184,6 +184,36 @@ export interface IEndpoint {
   reason: string | null;
 }
 
+/** down: nobody answers its messages; ended: in good order, and nothing waits. */
+export type FlowState = 'running' | 'trouble' | 'down' | 'ended';
+
+export interface IStream {
+  name: string;
+  state: FlowState;
+  /** The versions that answer; of a stream that does not run, that answered last. */
+  versions: string[];
+  from: string;
+  to: string;
+  processes: number;
+  /** Messages that wait; null: their server has not said. */
+  waiting: number | null;
+  /** Messages per second. */
+  rate: number;
+  answered: number;
+  /** Messages that could not be answered. */
+  buried: number;
+  /** Open alerts. */
+  alerts: number;
+  trouble: string | null;
+  heard: Moment | null;
+}
+
+/** Who answers people: over HTTP, and the messages of streams. */
+export interface IAnswering {
+  endpoints: IEndpoint[];
+  streams: IStream[];
+}
+
 export interface IRun {
   id: string;
   name: string;
@@ -350,7 +380,17 @@ export interface INotebookParameters {
 }
 
 export type ViewKind =
-  'run' | 'model' | 'version' | 'endpoint' | 'pipeline-run' | 'pipeline' | 'schedule' | 'job' | 'cluster' | 'gate';
+  | 'run'
+  | 'model'
+  | 'version'
+  | 'endpoint'
+  | 'stream'
+  | 'pipeline-run'
+  | 'pipeline'
+  | 'schedule'
+  | 'job'
+  | 'cluster'
+  | 'gate';
 
 /** How a thing shows itself: HTML made and escaped by core/show, and the line that shows the same in a notebook. */
 export interface IView {
@@ -434,8 +474,8 @@ export class Api {
     return (await this._ask<{ models: IModel[] }>('GET', 'models', query)).models;
   }
 
-  async endpoints(): Promise<IEndpoint[]> {
-    return (await this._ask<{ endpoints: IEndpoint[] }>('GET', 'endpoints')).endpoints;
+  endpoints(): Promise<IAnswering> {
+    return this._ask('GET', 'endpoints');
   }
 
   runs(query: { limit?: number; before?: string } = {}): Promise<IRunPage> {

@@ -247,6 +247,65 @@ def stream(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
             server.stop()
 
 
+def test_the_panel_of_jupyterlab_shows_who_answers(
+    served: Any, stream: Any, browser: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ws, _, url, people = served
+    homes = Homes(ws.root, tmp_path_factory.mktemp("jupyter"))
+    opened = Visit(browser, homes.start(), Path(os.environ.get("SCREENSHOTS") or tmp_path))
+    try:
+        page = opened.lab()
+        opened.command(page, "aiplat:show-panel")
+        rows = "#aiplat-endpoints .aip-Row"
+        page.wait_for_selector(f"{rows} >> text=credit/2")
+        ask(url, people[160:200], "panel")
+        page.wait_for_function(
+            "document.querySelector('#aiplat-endpoints .aip-Row').innerText.match(/[1-9][0-9.]*\\/s/)"
+        )
+        page.wait_for_selector(f"{rows} >> text=0 waiting", timeout=60_000)
+        first, champion, canary, letters = page.locator(rows).all_inner_texts()
+        assert "1 alert" in first and "champion" in champion and "70 %" in champion and "30 %" in canary
+        assert all(said in letters for said in ("letters", "3 dead", "0 waiting")), letters
+        page.locator(rows).nth(3).click()
+        page.wait_for_selector(".aip-Detail .aiplat :text('1 process runs')", timeout=120_000)
+        told = page.inner_text(".aip-Detail:visible")
+        assert f"redis://127.0.0.1:{stream.port}/applications" in told and "0 messages wait" in told
+        for theme in ("light", "dark"):
+            opened.dress(page, theme)
+            opened.keep(page, f"panel-stream-{theme}")
+            assert not opened.axe(page, ".aip-Panel") and not opened.axe(page, ".aip-DetailTab")
+        page.focus("#aiplat-endpoints .aip-List")
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".aip-Detail .aiplat h4:has-text('Guard rails')", timeout=120_000)
+        told = page.inner_text(".aip-Detail:visible")
+        for said in (
+            "answers at http://127.0.0.1",
+            "credit/1",
+            "champion",
+            "Changes of traffic",
+            "aiplat monitor report credit",
+            HURT,
+        ):
+            assert said in told, said
+        for theme in ("light", "dark"):
+            opened.dress(page, theme)
+            opened.keep(page, f"panel-endpoints-{theme}")
+            assert not opened.axe(page, ".aip-Panel") and not opened.axe(page, ".aip-DetailTab")
+        assert page.evaluate("[window.hurt, document.querySelectorAll('img[src=x]').length]") == [None, 0]
+        page.click("[title='Open the dashboards: Production']")
+        way = page.locator(".aip-Dashboards a:has-text('Production')")
+        way.wait_for(timeout=120_000)  # a job asks the server of the dashboards for its address, or starts it
+        assert "/voila/render/production.ipynb?token=" in (way.get_attribute("href") or "")
+        for theme in ("light", "dark"):
+            opened.dress(page, theme)
+            opened.keep(page, f"panel-dashboards-{theme}")
+        assert not opened.wrong(page)
+    finally:
+        opened.close()
+        homes.stop()
+
+
 def test_a_stream_how_far_it_is_and_what_it_could_not_answer(served: Any, stream: Any, visit: Visit) -> None:
     page = _open(visit)
     page.wait_for_selector(".stream :text('0 messages wait')", timeout=60_000)
@@ -299,50 +358,6 @@ def test_the_model_and_the_portfolio_lead_here_and_back(served: Any, visit: Visi
         # whoever leaves a page tells Voila so; Voila answers 403 to a page that it has let go already
         assert not [said for said in visit.wrong(page) if "/voila/api/shutdown/" not in said]
         page.close()
-
-
-def test_the_panel_of_jupyterlab_shows_who_answers(
-    served: Any, browser: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    ws, _, url, people = served
-    homes = Homes(ws.root, tmp_path_factory.mktemp("jupyter"))
-    opened = Visit(browser, homes.start(), Path(os.environ.get("SCREENSHOTS") or tmp_path))
-    try:
-        page = opened.lab()
-        opened.command(page, "aiplat:show-panel")
-        rows = "#aiplat-endpoints .aip-Row"
-        page.wait_for_selector(f"{rows} >> text=credit/2")
-        ask(url, people[160:200], "panel")
-        page.wait_for_function(
-            "document.querySelector('#aiplat-endpoints .aip-Row').innerText.match(/[1-9][0-9.]*\\/s/)"
-        )
-        first, champion, canary = page.locator(rows).all_inner_texts()
-        assert "1 alert" in first and "champion" in champion and "70 %" in champion and "30 %" in canary
-        page.focus("#aiplat-endpoints .aip-List")
-        page.keyboard.press("Home")
-        page.keyboard.press("Enter")
-        page.wait_for_selector(".aip-Detail .aiplat h4:has-text('Guard rails')", timeout=120_000)
-        told = page.inner_text(".aip-Detail")
-        for said in (
-            "answers at http://127.0.0.1",
-            "credit/1",
-            "champion",
-            "Changes of traffic",
-            "aiplat monitor report credit",
-            HURT,
-        ):
-            assert said in told, said
-        for theme in ("light", "dark"):
-            opened.dress(page, theme)
-            opened.keep(page, f"panel-endpoints-{theme}")
-            assert not opened.axe(page, ".aip-Panel") and not opened.axe(page, ".aip-DetailTab")
-        assert page.evaluate("[window.hurt, document.querySelectorAll('img[src=x]').length]") == [None, 0]
-        page.click("[title='Open the dashboards: Production']")
-        page.wait_for_selector(".aip-Dashboards", timeout=60_000)  # its links come when its server has started
-        assert not opened.wrong(page)
-    finally:
-        opened.close()
-        homes.stop()
 
 
 def test_one_endpoint_and_none(served: Any, visit: Visit) -> None:

@@ -31,6 +31,7 @@ VIEWS: dict[str, Callable[[str], list[str]]] = {
     "model": lambda id_: ["models"],
     "version": lambda id_: ["card", id_],
     "endpoint": lambda id_: ["traffic", id_],
+    "stream": lambda id_: ["stream", "status", id_],
     "pipeline-run": lambda id_: ["pipeline", "show", id_],
     "pipeline": lambda id_: ["pipeline", "graph", id_],
     "schedule": lambda id_: ["schedule", "history", id_],

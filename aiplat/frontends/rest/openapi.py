@@ -79,7 +79,11 @@ SCHEMAS: dict[str, Any] = {
         since=MOMENT, by=MAYBE, reason=MAYBE,
         versions=_list(_some(version={"type": "integer"}, role=STRING, share=NUMBER, requests=COUNT, errors=COUNT)),
     ),
-    "Endpoints": _some(endpoints=_list(_ref("Endpoint"))),
+    "Stream": _some(
+        name=STRING, state={"enum": ["running", "trouble", "down", "ended"]}, versions=_list(STRING), from_=STRING, to=STRING, processes=COUNT, waiting=COUNT,
+        rate=NUMBER, answered=COUNT, buried=COUNT, alerts=COUNT, trouble=MAYBE, heard=MOMENT,
+    ),
+    "Endpoints": _some(endpoints=_list(_ref("Endpoint")), streams=_list(_ref("Stream"))),
     "Run": _some(
         id=STRING, name=STRING, kind=STRING, state=STRING, started=MOMENT, seconds=NUMBER, metric=MAYBE, value=NUMBER, trials=COUNT, task=MAYBE, user=MAYBE,
         model=YES,

@@ -197,6 +197,7 @@ def page(kind: str, id_: str, run: Run) -> tuple[None, str]:
         return None, special[kind](id_, run)
     words = {
         "run": ["show", id_], "pipeline-run": ["pipeline", "show", id_], "schedule": ["schedule", "history", id_], "cluster": ["status"],
+        "stream": ["stream", "status", id_],
     }.get(kind)  # fmt: skip
     if words is None:
         name, _, alias = id_.rpartition("@")

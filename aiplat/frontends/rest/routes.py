@@ -27,7 +27,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/jobs/{id}", answers.job, "One job with its last lines and its result", "Job", places={"id": NAME}),
     Route("DELETE", "/jobs/{id}", answers.stop, "Stop a job: interrupt it, and kill it when it does not end", "Job", action="execute", places={"id": NAME}),
     Route("GET", "/models", answers.models, "Registered models with their versions, aliases and gates", "Models", query={"name": {**QUESTION, "maxLength": 300}, "limit": whole(1, 200, 20), "before": whole(0, 10**9, 0)}),
-    Route("GET", "/endpoints", answers.endpoints, "Who answers people: versions, shares, requests per second, errors and alerts", "Endpoints"),
+    Route("GET", "/endpoints", answers.endpoints, "Who answers people: versions, shares, requests per second, errors and alerts; and streams", "Endpoints"),
     Route("GET", "/runs", answers.runs, "Runs, newest first, without the trials inside them", "Runs", query={"limit": whole(1, 200, 50), "before": BEFORE}),
     Route("GET", "/pipelines", answers.pipelines, "Pipelines, their newest runs, schedules and incidents", "Pipelines", query={"limit": whole(1, 200, 30)}),
     Route("GET", "/pipelines/runs/{id}/copies/{key}", copies.copy, "The executed copy of a step, as a notebook, also while it is being written", "Copy", places={"id": NAME, "key": REF}),

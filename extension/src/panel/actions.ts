@@ -35,6 +35,10 @@ export const ACTIONS: Record<string, readonly IAction[]> = {
     { label: 'Check…', verb: 'monitor check', field: 'name' },
     { label: 'Take Off…', verb: 'undeploy', field: 'name' }
   ],
+  stream: [
+    { label: 'Report…', verb: 'monitor report', field: 'name' },
+    { label: 'Check…', verb: 'monitor check', field: 'name' }
+  ],
   pipeline: [
     { label: 'Run…', verb: 'pipeline run', field: 'pipeline' },
     { label: 'Check…', verb: 'pipeline check', field: 'pipeline' },

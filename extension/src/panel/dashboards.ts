@@ -79,8 +79,8 @@ class DashboardsView extends Widget {
         this._say(dashboard ? 'Asking for the address…' : 'Starting the server of the dashboards…');
         const listening = this._shared.events.listen();
         try {
-          // a server that runs already is only named, with its token: the verb does not start a second one
-          await this._end((await this._shared.api.start('dashboard', { background: true })).id);
+          // a job leaves the server running in the background; one that runs already is only named, with its token
+          await this._end((await this._shared.api.start('dashboard')).id);
         } finally {
           listening.dispose();
         }

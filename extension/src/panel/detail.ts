@@ -18,6 +18,7 @@ const TOPICS: Record<ViewKind, readonly Topic[]> = {
   version: ['models', 'ledger'],
   gate: ['models', 'ledger'],
   endpoint: ['endpoints', 'ledger'],
+  stream: ['endpoints', 'ledger'],
   'pipeline-run': ['pipelines'],
   pipeline: ['pipelines', 'schedules'],
   schedule: ['schedules', 'pipelines'],

@@ -1,7 +1,7 @@
-// Endpoints: which versions answer people, how much they are asked, and whether somebody has to look.
+// Endpoints and streams: which versions answer people, how much they are asked, what waits, and whether somebody has to look.
 import { launchIcon, runIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
-import { IAiplat, IArm, IEndpoint } from '../api';
+import { IAiplat, IAnswering, IArm, IEndpoint, IStream, ViewKind } from '../api';
 import { openForm } from './actions';
 import { IBadge, IRow, List, Rows } from './list';
 import { Section } from './section';
@@ -10,8 +10,8 @@ import { count, fullTime, Mark } from './words';
 export class Endpoints extends Section {
   constructor(shared: IAiplat, commands: CommandRegistry) {
     super(shared, 'Endpoints', ['endpoints']);
-    this._list = new List('Endpoints and their versions');
-    this._list.opened.connect((_, row) => shared.open(row.kind === 'endpoint' ? 'endpoint' : 'version', row.id));
+    this._list = new List('Endpoints with their versions, and streams');
+    this._list.opened.connect((_, row) => shared.open(row.kind as ViewKind, row.id));
     this._list.toggled.connect((_, row) => this._toggle(row.id));
     this.button(runIcon, 'Deploy a model…', () => openForm(commands, 'deploy'));
     this.button(launchIcon, 'Open the dashboards: Production', () => void commands.execute('aiplat:dashboards'));
@@ -32,9 +32,11 @@ export class Endpoints extends Section {
 
   private _show(): void {
     const rows: IRow[] = [];
-    this._told.forEach((endpoint, place) => {
+    const { endpoints, streams } = this._told;
+    const siblings = endpoints.length + streams.length;
+    endpoints.forEach((endpoint, place) => {
       const open = !this._closed.has(endpoint.name);
-      rows.push({ ...endpointRow(endpoint, open), position: place + 1, siblings: this._told.length });
+      rows.push({ ...endpointRow(endpoint, open), position: place + 1, siblings });
       if (open) {
         const { versions } = endpoint;
         rows.push(
@@ -42,11 +44,14 @@ export class Endpoints extends Section {
         );
       }
     });
+    streams.forEach((stream, place) => {
+      rows.push({ ...streamRow(stream), position: endpoints.length + place + 1, siblings });
+    });
     this._list.set(new Rows(rows), 'No model answers people yet. `%aiplat deploy` lets one.');
   }
 
   private _list: List;
-  private _told: IEndpoint[] = [];
+  private _told: IAnswering = { endpoints: [], streams: [] };
   private _closed = new Set<string>();
 }
 
@@ -105,6 +110,49 @@ function armRow(endpoint: IEndpoint, arm: IArm): IRow {
     badges: [{ text: arm.role, mark: 'none', title: `${arm.role}: ${share} of the requests`, held: true }],
     note: share,
     title: `${endpoint.model}/${arm.version}: ${arm.role}, ${share}\n${count(arm.requests, 'request')}${failed}`
+  };
+}
+
+const FLOWS = {
+  running: 'answers messages',
+  trouble: 'something is wrong',
+  down: 'does not run: nobody answers its messages',
+  ended: 'ended in good order'
+};
+const FLOW_MARKS: Record<IStream['state'], Mark> = { running: 'good', trouble: 'warn', down: 'bad', ended: 'off' };
+
+function streamRow(stream: IStream): IRow {
+  const { name, state, waiting, rate, buried, alerts, trouble, versions } = stream;
+  const lag = waiting === null ? 'lag not known' : `${waiting.toLocaleString('en-US')} waiting`;
+  const badges: IBadge[] = [];
+  if (state === 'trouble' || state === 'down') {
+    badges.push({ text: state, mark: state === 'down' ? 'bad' : 'warn', title: trouble ?? FLOWS[state] });
+  }
+  if (alerts) {
+    badges.push({ text: count(alerts, 'alert'), mark: 'bad', title: `open alerts: aiplat monitor report ${name}` });
+  }
+  if (buried) {
+    badges.push({ text: `${buried} dead`, mark: 'warn', title: `${count(buried, 'message')} could not be answered` });
+  }
+  return {
+    key: `stream:${name}`,
+    kind: 'stream',
+    id: name,
+    level: 1,
+    mark: state === 'running' && alerts ? 'warn' : FLOW_MARKS[state],
+    state: FLOWS[state],
+    label: name,
+    badges,
+    note: lag,
+    title: [
+      `${name}: ${FLOWS[state]}`,
+      trouble ?? '',
+      `${versions.join(', ')}: from ${stream.from} to ${stream.to}`,
+      `${stream.processes} process${stream.processes === 1 ? '' : 'es'}, ${perSecond(rate)} messages per second, ${lag}`,
+      `${count(stream.answered, 'message')} answered, ${buried} could not be; heard ${fullTime(stream.heard)}`
+    ]
+      .filter(Boolean)
+      .join('\n')
   };
 }
 
