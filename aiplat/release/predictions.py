@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['When', 'BASE', 'span', 'moment', 'period', 'recorded', 'folder', 'as_list', 'query', 'Which', 'there', 'unlogged',
-           'read', 'windows', 'extent', 'load', 'About', 'about']
+           'read', 'windows', 'extent', 'load', 'About', 'model_of', 'about']
 
 # %% ../../nbs/release/predictions.ipynb #8ea6532a
 import re
@@ -390,6 +390,16 @@ class About:
     target: str = ""
 
 
+def model_of(ws: Workspace, endpoint: str) -> str:
+    """The model that an endpoint serves, or served last; one that was never deployed is called as its model is."""
+    import json
+
+    try:
+        return str(json.loads((ws.state / "endpoints" / endpoint / "plan.json").read_text())["model"])
+    except (OSError, ValueError, KeyError):
+        return endpoint
+
+
 def about(ws: Workspace, endpoint: str, version: int, digest: str = "") -> About:
     """What a version of an endpoint predicts: from its prepared model, else from the registry.
 
@@ -423,10 +433,6 @@ def about(ws: Workspace, endpoint: str, version: int, digest: str = "") -> About
             plain.get("name", endpoint), version, plain.get("model_digest", digest), plain["task"], str(plain.get("positive") or ""),
             str(plain.get("target") or ""),
         )  # fmt: skip
-    try:
-        model = json.loads((home / "plan.json").read_text())["model"]
-    except (OSError, ValueError, KeyError):
-        model = endpoint
-    kept = find_model(ws, f"{model}/{version}")
+    kept = find_model(ws, f"{model_of(ws, endpoint)}/{version}")
     run = find_run(ws, kept)
     return About(kept.name, version, kept.model_digest or run.model_digest, run.task, run.positive, run.target)

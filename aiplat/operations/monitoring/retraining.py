@@ -20,6 +20,8 @@ from ...core.refs import find_run
 from ...core.show import Block, Facts, Line, Result, Table, Text, fmt
 from ...core.workspace import Workspace, workspace
 from ...data.sources import Data, read
+from ...release.decision import command
+from ...release.predictions import model_of
 from ...trust.intervals import Measure
 from ...trust.metrics import METRICS, Outcome
 
@@ -196,7 +198,7 @@ class Retraining(Result):
     Attributes
     ----------
     name
-        The model.
+        The endpoint.
     champion, candidate
         The version that answers today, and the new run or version.
     metric
@@ -338,7 +340,7 @@ def retrain(
     Parameters
     ----------
     name
-        The model, which is also its endpoint's name.
+        The endpoint, whose model is trained again; or, with --data, a model that has none.
     since
         From when on rows are recent: 2026-03-01, or an age such as 90d.
     until
@@ -374,7 +376,8 @@ def retrain(
     if not 0.05 <= holdout <= 0.8:
         raise UsageError(f"--holdout {holdout:g} makes no sense", "give a share from 0.05 to 0.8")
     ws = workspace(home)
-    champion = _champion(ws, name, to)
+    model = model_of(ws, name)
+    champion = _champion(ws, model, to)
     run = find_run(ws, champion)
     older, newest = _both(ws, name, champion, run, data, (since, until), holdout)
     chosen = metric or _metric_of(run)
@@ -396,7 +399,7 @@ def retrain(
     ledger.append(
         ws,
         "retrain",
-        f"model:{name}",
+        f"model:{model}",
         {**said, "why": found.why, "rows": list(found.rows)},
     )
     return found
@@ -448,16 +451,19 @@ def _become_version(
     newest: "pd.DataFrame",
     register: Any,
 ) -> None:
-    registered = register(run, found.name)
+    model = found.champion.rpartition("/")[0]
+    registered = register(run, model)
     found.candidate = registered.model
     if not promote:
         found.why, found.next = (
             "it was not proposed",
-            [f"aiplat promote {found.candidate} --to {to}"],
+            [command("promote", found.candidate, "--to", to)],
         )
         return
     change = f"{found.metric} {fmt(found.difference.value)} against {found.champion} on {found.rows[1]:,} newer rows"
     found.promoted, found.why = _propose(ws, found.candidate, to, newest, f"retrained: {change}")
     found.next = (
-        [f"aiplat deploy {found.name}@{to}"] if found.promoted else [f"aiplat promote {found.candidate} --to {to}"]
+        [command("deploy", f"{model}@{to}", *(["--endpoint", found.name] if found.name != model else []))]
+        if found.promoted
+        else [command("promote", found.candidate, "--to", to)]
     )
