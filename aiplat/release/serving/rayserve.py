@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BEAT', 'GONE', 'BUSY', 'ONCE', 'Mount', 'Replica', 'deployment', 'scaling', 'unpacked', 'exported', 'application_of',
-           'replicas_of', 'begin', 'end', 'given', 'unmet', 'news', 'renew', 'seen_at', 'living']
+           'replicas_of', 'begin', 'end', 'check_reach', 'given', 'unmet', 'news', 'renew', 'seen_at', 'living']
 
 # %% ../../../nbs/release/serving/rayserve.ipynb #74f1ae20
 import contextlib
@@ -29,7 +29,7 @@ from ...core.errors import UserError
 from ...core.stack import mark, stop_tree
 from ...core.workspace import Workspace, writing
 from .door import known_tokens
-from .processes import Ack, Order, url_of
+from .processes import LOOPBACK, Ack, Order, url_of
 from .supervisor import WATCH, launch
 from .worker import Worker
 
@@ -227,6 +227,7 @@ def begin(ws: Workspace, order: Order) -> None:
 
     secure: dict[str, Any] = {"ssl_certfile": order.certificate, "ssl_keyfile": order.key} if order.certificate else {}
     serve.start(http_options=HTTPOptions(host=order.address, port=order.port, **secure))
+    check_reach(order, _http(order)["address"])
     try:
         _run(serve, order, replicas)
     except UserError:
@@ -268,6 +269,23 @@ def end(ws: Workspace, name: str, folder: Path) -> bool:
     return True
 
 # %% ../../../nbs/release/serving/rayserve.ipynb #730dfc6b
+def check_reach(order: Order, address: str) -> None:
+    """Raise `UserError` when Ray Serve listens beyond this machine, and requests would need no token.
+
+    Parameters
+    ----------
+    order
+        How the endpoint is to run.
+    address
+        Where Ray Serve listens.
+    """
+    if address not in LOOPBACK and not order.required:
+        raise UserError(
+            f"Ray Serve listens at {address}, beyond this machine, and {order.endpoint} would answer anybody there",
+            "write tokens = always into [serving], and make one: aiplat token add NAME",
+        )
+
+# %% ../../../nbs/release/serving/rayserve.ipynb #3d626ce6
 ONCE = ("address", "port", "certificate", "key", "workers")  # of an order: what replicas do not follow
 
 
@@ -312,6 +330,7 @@ def renew(ws: Workspace, order: Order) -> None:
     """
     serve, folder, replicas = _serve(ws), Path(order.folder), replicas_of(ws, order.workers)
     was, before = Order.read(folder), given(folder)
+    check_reach(order, _http(order)["address"])
     try:
         _run(serve, order, replicas)
     except UserError:
