@@ -5,8 +5,11 @@ cd "$(dirname "$0")/.."
 echo "== lint"
 ruff check --quiet .
 ruff format --quiet --check nbs tests benchmarks
-mypy --no-error-summary
-(cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm check >/dev/null) || { (cd extension && jlpm check); exit 1; }
+# What takes long goes beside the rest; `wait` brings its exit code.
+mypy --no-error-summary &
+types=$!
+(cd extension && { [ -d node_modules ] || jlpm install --immutable >/dev/null; } && jlpm check >/dev/null || jlpm check) &
+extension=$!
 # Work on a copy: a check must not repair what it checks.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -21,3 +24,5 @@ for part in nbs aiplat README.md; do
   diff -rq --exclude __pycache__ --exclude .ipynb_checkpoints --exclude labextension "$part" "$copy/$part" \
     || { echo "✗ $part is not what the notebooks say"; echo "→ run: make format readme"; exit 1; }
 done
+wait "$types"
+wait "$extension"

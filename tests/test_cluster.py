@@ -26,7 +26,7 @@ from tests.conftest import run_cli
 from tests.servers import two_nodes
 from tests.test_engine import notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def begin(ws: Workspace, code: str, *, ray: str = "") -> subprocess.Popen[str]:

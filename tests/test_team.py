@@ -17,7 +17,8 @@ from aiplat.core import workspace
 from tests.conftest import run_cli
 from tests.servers import mlflow_server, postgres, postgres_programs, two_nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# a minute or two when nothing else runs; beside all other tests, up to ten
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GATE = {
     "production": {
         "metrics": "roc_auc >= 0.6",
