@@ -123,6 +123,8 @@ export class Live implements IDisposable {
       bring(this._panel.context.model, content);
       this._star();
       this._draw(null);
+      // events tell of cells; what a cell prints, and a copy that is written after its event, come without one
+      return this._step?.state === 'running' ? AGAIN : undefined;
     } catch (caught) {
       this._draw(asProblem(caught));
       return AGAIN;

@@ -1,7 +1,7 @@
 // What failed, is late or works again, as a notification: once per incident and browser, however many windows are open.
 //
 // Windows that can be seen listen to the server's stream of incidents. What the browser has told already stands in its local
-// storage, behind a lock, so that of two windows side by side one speaks. What was wrong before the browser came here first is
+// storage, behind a lock for each, so that of two windows side by side one speaks. What was wrong before the browser came here first is
 // no news; it stands silently in the list of notifications.
 import { Notification } from '@jupyterlab/apputils';
 import { IDisposable } from '@lumino/disposable';
@@ -12,6 +12,8 @@ import { when } from './words';
 const LONGEST = 140;
 /** Milliseconds for which good news stands. */
 const GOOD_NEWS = 15_000;
+/** Milliseconds after which every window reads from the browser's storage what one of them has written. */
+const SETTLED = 10_000;
 /** Incidents that the browser remembers to have told. */
 const REMEMBERED = 200;
 
@@ -92,8 +94,21 @@ export class Incidents {
       });
       return news;
     };
-    // without a secure context there are no locks: then two windows at the same instant may both speak
-    return navigator.locks ? navigator.locks.request(this._key, decide) : decide();
+    if (!navigator.locks) {
+      return decide(); // without a secure context there are no locks: then two windows at the same instant may both speak
+    }
+    // whoever tells it keeps the lock until the others can read that it was told: storage reaches them later than the lock
+    return new Promise(resolve => {
+      const held = async (lock: Lock | null): Promise<void> => {
+        const news = decide();
+        resolve(news && lock !== null);
+        if (news && lock !== null) {
+          await new Promise(end => window.setTimeout(end, SETTLED));
+        }
+      };
+      const name = `${this._key}:${incident.id}:${incident.closed ? 'over' : 'open'}`;
+      navigator.locks.request(name, { ifAvailable: true }, held).catch(() => resolve(decide()));
+    });
   }
 
   private get _key(): string {
