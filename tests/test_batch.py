@@ -347,6 +347,7 @@ def test_two_with_one_job(here) -> None:
     process = begin()
     began = parts(ws)
     wait_for(lambda: parts(ws) >= began + 1, process)
+    os.killpg(process.pid, signal.SIGSTOP)  # in the middle of it, however long the other one takes to begin
     change, asked = jobs.ledger.change, []
 
     def at_once(ws: Any, action: str, subject: str, body: Any) -> Any:
@@ -359,6 +360,7 @@ def test_two_with_one_job(here) -> None:
             predict("credit", "people", out="scores.parquet", keep=["id"])
     finally:
         jobs.ledger.change = change  # type: ignore[assignment]
+        os.killpg(process.pid, signal.SIGCONT)
     _, wrong = process.communicate(timeout=120)
     assert process.returncode == 0 and asked, wrong
     import pandas as pd

@@ -432,7 +432,6 @@ def test_ray_serve_runs_the_configuration_of_the_manifest(
 ) -> None:
     """On a Ray that runs already, with the image's code instead of this environment's: nothing else is added to the configuration."""
     from aiplat.core.attach import attach
-    from aiplat.release.serving import rayserve
 
     attach(ray_address)
     from ray import serve
@@ -452,7 +451,7 @@ def test_ray_serve_runs_the_configuration_of_the_manifest(
     client: Any = serve.context._get_global_client()
     try:
         client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
-        url = f"http://127.0.0.1:{rayserve._port(0)}"
+        url = f"http://127.0.0.1:{client.http_config.port}"
         end = time.monotonic() + 120
         while _get(f"{url}/v2/health/ready")[0] != 200:
             told = serve.status().applications[application["name"]]
