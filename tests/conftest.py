@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if threading.current_thread() is threading.main_thread():
@@ -41,6 +42,10 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     return workspace.create(tmp_path, user="ana", roles={"risk": "rosa, ali"})
 
+
+# how long an example takes depends on what else the machine does; all else stays as the profile in force (CI's own in CI) has it
+hypothesis.settings.register_profile("untimed", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
