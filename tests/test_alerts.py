@@ -31,7 +31,7 @@ from aiplat.operations.channels import Channel, Message, Undelivered, channels, 
 from aiplat.operations.pipelines import tables
 from aiplat.operations.pipelines.tables import RunRow, StepRow
 from tests.conftest import run_cli
-from tests.servers import postgres, postgres_programs
+from tests.servers import free_port, postgres, postgres_programs
 
 NOON = 1_793_700_000.0
 
@@ -536,16 +536,13 @@ def mail_server(box: Mailbox, certificate: Path | None = None, *, tls: str = "",
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    options: dict[str, Any] = {"hostname": "localhost", "port": 0}
+    options: dict[str, Any] = {"hostname": "localhost", "port": free_port()}
     if password:
         options |= {"authenticator": check, "auth_required": True, "auth_require_tls": tls == "start"}
     if tls == "start":
         options |= {"tls_context": context, "require_starttls": True}
     elif tls == "always":
         options |= {"ssl_context": context}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        options["port"] = free.getsockname()[1]
     controller = Controller(box, **options)
     controller.start()
     try:

@@ -362,16 +362,16 @@ def test_a_run_whose_file_is_gone_ends_with_the_reason(ws: Workspace, monkeypatc
 
 CHAIN = """
 concurrency = 2
-[steps.a]
+[steps.mortal_a]
 notebook = "../piece.ipynb"
-[steps.b]
+[steps.mortal_b]
 notebook = "../piece.ipynb"
 matrix = { n = [2, 3] }
-parameters = { n = "{{ matrix.n }}", before = "{{ steps.a.value }}" }
-[steps.c]
+parameters = { n = "{{ matrix.n }}", before = "{{ steps.mortal_a.value }}" }
+[steps.mortal_c]
 notebook = "../piece.ipynb"
-needs = ["b"]
-parameters = { n = 4, before = "{{ steps.a.value }}" }
+needs = ["mortal_b"]
+parameters = { n = 4, before = "{{ steps.mortal_a.value }}" }
 """
 PIECE = """
 import aiplat, os, pathlib, time
@@ -392,7 +392,7 @@ def _victims(ws: Workspace, driver: int, what: str) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if what == "worker" and line.startswith(("ray::in_pieces", "ray::step ")):
+        if what == "worker" and line.startswith("ray::step mortal"):  # other tests' steps run on the same Ray
             found.append(process.pid)
     return found
 
@@ -441,10 +441,10 @@ def test_killed_at_many_moments(ws: Workspace, ray_address: str) -> None:
             assert not done & again, f"{moment}: a step that was done was executed again"
         rows = read_steps(ws, row.id)
         assert {step.key: (step.outputs or {}).get("value") for step in rows} == {
-            "a": 1,
-            "b[n=2]": 3,
-            "b[n=3]": 4,
-            "c": 5,
+            "mortal_a": 1,
+            "mortal_b[n=2]": 3,
+            "mortal_b[n=3]": 4,
+            "mortal_c": 5,
         }, moment
         assert set((ws.root / "effects").read_text().split()) == {"1", "2", "3", "4"}, moment
         until(lambda: not any(map(alive, kernels(ws))), 30)

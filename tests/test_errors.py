@@ -24,6 +24,7 @@ from aiplat.core.workspace import Workspace
 from aiplat.frontends import cli
 from tests import models
 from tests.conftest import run_cli
+from tests.servers import free_port
 
 GOOD = "age,sex,approved\n" + "".join(f"{20 + i % 50},{'fm'[i % 2]},{int(i % 7 < 3)}\n" for i in range(400))
 
@@ -231,12 +232,6 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
         for connection in kept:
             connection.close()
-
-
-def free_port() -> int:
-    """A port at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 TRAIN = "train good.csv --target approved --trials 2"

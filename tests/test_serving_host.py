@@ -40,6 +40,7 @@ from aiplat.release.serving.effects import take_over
 from aiplat.release.serving.plans import Arm, Plan
 from aiplat.release.serving.processes import Crew, folder_of
 from tests.conftest import run_cli
+from tests.servers import free_port
 from tests.test_schedules import Server as Scheduler
 from tests.test_schedules import until
 
@@ -153,10 +154,7 @@ class Crowd:
 def settings(folder: Path, **serving: object) -> Workspace:
     """A workspace whose settings have a section for endpoints."""
     create(folder, user="ana")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    values = {"port": port, "workers": 2, "record": "off", **serving}
+    values = {"port": free_port(), "workers": 2, "record": "off", **serving}
     text = (folder / "settings.ini").read_text() + "\n[serving]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
     (folder / "settings.ini").write_text(text)
     return create(folder)
@@ -461,9 +459,7 @@ def test_settings_are_taken_over_while_the_endpoint_answers(make) -> None:
     assert seen == {200, 413}, "what was too long in between was said to be so, and nothing else went wrong"
     assert '"status": 200' in (folder_of(ws, NAME) / "server.log").read_text(), "the level of the log was taken over"
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ws = change(ws, port=port)
     moved = server.renew(ws, NAME)
     assert urlsplit(moved.url).port == port and call(moved.url)[0] == 200

@@ -21,6 +21,7 @@ import pytest
 
 from aiplat.core import ledger
 from aiplat.core.errors import UsageError, UserError
+from tests.servers import free_port
 
 pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: pip install 'aiplat[streams]'")
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
@@ -72,10 +73,7 @@ class Redis:
     """A Redis server that keeps what it acknowledges, and can be stopped and started."""
 
     def __init__(self, folder: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder, self.process = folder, None
+        self.folder, self.process, self.port = folder, None, free_port()
 
     def start(self) -> None:
         import redis

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# the headless shell is the same Chromium without windows of its own: half the work
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 FLAGS = [
+    "--proxy-server=127.0.0.1:9",  # nothing listens there: all but this machine itself is out of reach
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -35,18 +37,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def offline(browser: Any) -> Iterator[Any]:
-    """A function that opens a page at a width; every request that would leave this machine fails."""
+    """A function that opens a page at a width."""
     contexts = []
 
     def open_page(address: str, width: int = 1280, height: int = 1600) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
-
-        def only_here(route: Any) -> None:
-            here = route.request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
-            route.continue_() if here else route.abort()
-
-        context.route("**/*", only_here)
         page = context.new_page()
         page.goto(address, wait_until="load", timeout=120_000)
         return page
