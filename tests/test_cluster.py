@@ -16,14 +16,17 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
 from aiplat.core import stack, workspace
 from aiplat.core.workspace import Workspace
+from aiplat.data.sample import credit
 from aiplat.operations.pipelines.tables import read_run, read_steps
 from tests.conftest import run_cli
 from tests.servers import two_nodes
+from tests.test_batch import model_in
 from tests.test_engine import notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -326,3 +329,19 @@ def test_pipelines_on_two_nodes(nodes: tuple[str, str, Path]) -> None:
             text = (ws.root / step.copy).read_text()
             seen.add(str(home) in text)
     assert seen == {True, False} or os.geteuid() != 0, "both nodes have worked, one of them in a folder of its own"
+
+
+def test_a_compiled_model_answers_on_all_nodes(nodes: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bundle travels to the node that does not see the workspace, and the answers are those of this machine alone."""
+    home = nodes[2] / "scoring"
+    monkeypatch.setenv("AIPLAT_HOME", str(home))  # which the next line sets for good
+    model_in(home)
+    credit(rows=200_000, seed=4).drop(columns="approved").to_parquet(home / "people.parquet")
+    where = {}
+    for name, ray in {"alone": "local", "together": nodes[0]}.items():
+        line = ("predict", "credit/1", "people.parquet", "--out", f"{name}.parquet", "--json")
+        where[name] = json.loads(run_cli(*line, cwd=home, env={"AIPLAT_RAY": ray}).stdout)["where"]
+    assert where["alone"].startswith("compiled") and where["alone"].endswith("in threads of this process")
+    assert where["together"].startswith("compiled") and where["together"].endswith("on 2 workers of 2 machines")
+    alone, together = (pd.read_parquet(home / f"{name}.parquet") for name in where)
+    pd.testing.assert_frame_equal(alone, together)

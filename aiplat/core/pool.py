@@ -210,9 +210,13 @@ class Crew:
         """Number of workers."""
         return len(self.seats)
 
+    @property
+    def nodes(self) -> int:
+        """Number of machines on which they are."""
+        return len({seat.place.node for seat in self.seats})
+
     def __repr__(self) -> str:
-        nodes = len({seat.place.node for seat in self.seats})
-        return f"<{type(self).__name__} of {self.size} workers on {nodes} node{'s' if nodes != 1 else ''}>"
+        return f"<{type(self).__name__} of {self.size} workers on {self.nodes} node{'s' if self.nodes != 1 else ''}>"
 
     def check(self) -> None:
         """Raise `UserError` when the cluster has gone away."""

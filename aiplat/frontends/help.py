@@ -151,13 +151,14 @@ def about(verb: Verb) -> About:
 def _option(argument: Any) -> tuple[str, str, str]:
     """An option's name, its placeholder, and its text with default and need."""
     place, hint = argument.field_info.is_positional, argument.hint
-    flag = hint is bool
+    flag, default = hint is bool, argument.field_info.default
     name = argument.name.lstrip("-").upper() if place else argument.name
+    if flag and default is True:
+        name, default = f"--[no-]{name.lstrip('-')}", "yes"
     metavar = "" if place or flag else str(argument.parameter.metavar)
     text = " ".join(
         re.sub(r"``([^`]+)``|`([^`]+)`", lambda m: m[1] or m[2], str(argument.parameter.help or "")).split()
     )
-    default = argument.field_info.default
     if argument.required and not place:
         text = f"{text} (needed)".strip()
     elif default not in (None, inspect.Parameter.empty, "", (), [], False):

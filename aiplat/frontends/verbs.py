@@ -434,9 +434,9 @@ def find(tokens: list[str]) -> tuple[Verb, list[str]]:
             raise UsageError(f"there is no verb '{name}'", nearest(name, [f"{first} {word}" for word in words]))
         return verbs[name], tokens[2:]
     if first not in verbs:
-        raise UsageError(
-            f"there is no verb '{first}'", f"{nearest(first, [*verbs, *groups()])} (aiplat --help lists all)"
-        )
+        second = [verb.name for verb in VERBS if verb.word == first]
+        meant = f"did you mean '{second[0]}'?" if second else nearest(first, [*verbs, *groups()])
+        raise UsageError(f"there is no verb '{first}'", f"{meant} (aiplat --help lists all)")
     return verbs[first], tokens[1:]
 
 # %% ../../nbs/frontends/verbs.ipynb #df210f6f

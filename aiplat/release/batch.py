@@ -10,7 +10,7 @@ __all__ = ['LARGE', 'CHUNK', 'which', 'write', 'score', 'Scores', 'needed_column
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..core.refs import find_model, find_run, load_model
 from ..core.show import Block, Facts, Result, Text, fmt
 from ..core.workspace import Workspace, workspace
 from ..data.sources import Data, describe_source, read
-from .batches.engines import Asked, Engine, answers, compiled, on_workers, original
+from .batches.engines import Asked, Engine, Packed, answers, compiled, on_workers, original
 from .batches.inputs import streamed
 from .batches.jobs import carry_out, job, sweep
 from .batches.outputs import Place, deliver, place_of
@@ -223,13 +223,15 @@ def learned(ws: Workspace, run: Run) -> "pd.DataFrame":
     return pd.DataFrame({column.name: [examples.get(column.type.name, 0.0)] for column in schema})
 
 # %% ../../nbs/release/batch.ipynb #47fbb05c
-def engine_of(ws: Workspace, run: Run, version: ModelVersion | None, asked: Asked) -> "tuple[Engine, str, Any]":
+def engine_of(
+    ws: Workspace, run: Run, version: ModelVersion | None, asked: Asked
+) -> "tuple[Engine, str, Callable[[], Any]]":
     """Who answers the blocks of a job.
 
     Returns
     -------
     tuple
-        The engine, the form in which it answers, and the estimator when it is the model itself.
+        The engine, the form in which it answers, and a function that gives what workers elsewhere need.
     """
     if version is not None:
         from aiplat.release.serving import bundles
@@ -239,9 +241,11 @@ def engine_of(ws: Workspace, run: Run, version: ModelVersion | None, asked: Aske
         except UserError:
             bundle = None  # the model itself says what is wrong, if anything is wrong with it
         if bundle is not None and bundle.form != "original":
-            return compiled(bundles.load(bundle.folder), asked, load_model(ws, version)), str(bundle.form), None
+            folder, digest, estimator = bundle.folder, bundle.model_digest, load_model(ws, version)
+            engine = compiled(bundles.load(folder), asked, estimator)
+            return engine, str(bundle.form), lambda: Packed.of(folder, digest, estimator)
     estimator = load_model(ws, version or run)
-    return original(estimator, asked), "original", estimator
+    return original(estimator, asked), "original", lambda: estimator
 
 
 def _many(
@@ -260,15 +264,17 @@ def _many(
     sweep(ws)
     name, digest = _named(run, version)
     asked = Asked(tuple(needed_columns(run)), tuple(keep), learned(ws, run), run.task, run.positive)
-    engine, form, estimator = engine_of(ws, run, version, asked)
+    engine, form, needs = engine_of(ws, run, version, asked)
     about = {"model": name, "model_digest": digest, "form": form}
     work = job(ws, kind, data, asked, place, f"{digest} {form}", keep=not fresh)
     spread, where = None, "in threads of this process"
-    if estimator is not None and ws.settings.ray != "local":
+    if ws.settings.ray != "local":
         from aiplat.core.cluster import connect
 
         pool = connect(ws)
-        spread, where = partial(on_workers, pool, estimator, f"model {digest}", asked), f"on {pool.size} workers"
+        if form == "original" or pool.nodes > 1:
+            spread = partial(on_workers, pool, needs(), f"model {digest} {form}", asked)
+            where = f"on {pool.size} workers" + (f" of {pool.nodes} machines" if pool.nodes > 1 else "")
     done = carry_out(work, engine, about, replace=replace, spread=spread)
     ignored = [column for column in done.known if column not in asked.columns and column != run.target]
     where = f"{'compiled' if form != 'original' else 'uncompiled'}, in {done.parts} parts {where}"

@@ -145,7 +145,7 @@ def _key_fits(key: str, bundle: "Bundle") -> str:
         if key not in columns:
             raise UsageError(
                 f"--key {key}: {bundle.name} has no such column",
-                f"{nearest(key, columns)} Or use --key header:x-customer",
+                f"{nearest(key, columns)} (or --key header:x-customer)",
             )
     return key
 

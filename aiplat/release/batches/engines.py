@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['Engine', 'chosen', 'said_by', 'answers', 'columns_of', 'floats_of', 'Swift', 'swift', 'quick', 'Asked', 'with_kept',
-           'compiled', 'original', 'answered', 'processors', 'in_threads', 'on_workers']
+           'compiled', 'original', 'answered', 'Packed', 'unpacked', 'processors', 'in_threads', 'on_workers']
 
 # %% ../../../nbs/release/batches/engines.ipynb #1e9b5256
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -354,6 +356,47 @@ def answered(estimator: Any, table: "pa.Table", asked: Asked) -> "pa.Table":
     said = answers(estimator, inputs(frame, asked.needed, asked.like), asked.task, asked.positive)
     return with_kept(table, asked, {name: said[name].to_numpy() for name in said.columns})
 
+# %% ../../../nbs/release/batches/engines.ipynb #26cc5c9c
+@dataclass(frozen=True)
+class Packed:
+    """A compiled form as it travels to other machines.
+
+    Attributes
+    ----------
+    digest
+        Of the model.
+    files
+        Its bundle: name to content.
+    estimator
+        The model itself.
+    """
+
+    digest: str
+    files: Mapping[str, bytes]
+    estimator: Any
+
+    @classmethod
+    def of(cls, folder: Path, digest: str, estimator: Any) -> "Packed":
+        """Pack the bundle in a folder."""
+        return cls(digest, {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}, estimator)
+
+
+_loaded: dict[Any, Engine] = {}
+
+
+def unpacked(packed: Packed, table: "pa.Table", asked: Asked) -> "pa.Table":
+    """The answer of one block, by a compiled form that is loaded once in this process."""
+    from aiplat.release.serving import bundles
+
+    key = packed.digest, asked.needed, asked.kept
+    if key not in _loaded:
+        _loaded.clear()
+        with tempfile.TemporaryDirectory(prefix="aiplat-bundle-") as folder:
+            for name, content in packed.files.items():
+                Path(folder, name).write_bytes(content)
+            _loaded[key] = compiled(bundles.load(Path(folder)), asked, packed.estimator)
+    return _loaded[key](table)
+
 # %% ../../../nbs/release/batches/engines.ipynb #2471f504
 def processors() -> int:
     """How many this process may use."""
@@ -377,17 +420,16 @@ def in_threads(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def on_workers(
-    pool: "Pool", estimator: Any, key: str, asked: Asked, tables: "Iterable[pa.Table]"
-) -> "Iterator[pa.Table]":
-    """The answers of blocks by the warm workers, in order; the model goes to them once."""
+def on_workers(pool: "Pool", model: Any, key: str, asked: Asked, tables: "Iterable[pa.Table]") -> "Iterator[pa.Table]":
+    """The answers of blocks by the warm workers, in order; the model, or its compiled form `Packed`, goes to them once."""
     from collections import deque
 
-    model, most = pool.share(estimator, key=key), 2 * max(1, pool.size)
+    work = unpacked if isinstance(model, Packed) else answered
+    model, most = pool.share(model, key=key), 2 * max(1, pool.size)
     waiting: deque[Any] = deque()
     try:
         for table in tables:
-            waiting.append(pool.submit(answered, model, table, asked))
+            waiting.append(pool.submit(work, model, table, asked))
             if len(waiting) >= most:
                 yield waiting.popleft().result()
         while waiting:
