@@ -185,7 +185,7 @@ def batch_scoring() -> dict[str, Any]:
 
 
 def batch_vs_raydata() -> dict[str, Any]:
-    """The same rows and model by Ray Data, with two actors on two CPUs of a warm Ray: how many times faster `predict` is."""
+    """The same rows and model by Ray Data, two actors on two CPUs of a warm Ray: how many times faster `predict` is."""
     import pyarrow.dataset as ds
 
     with tempfile.TemporaryDirectory(prefix="aiplat-bench-") as folder:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-# the headless shell is the same Chromium without windows of its own: half the work
+# the headless shell is the same Chromium without windows of its own
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 FLAGS = [
     "--proxy-server=127.0.0.1:9",  # nothing listens there: all but this machine itself is out of reach

@@ -232,11 +232,22 @@ class Homes:
         route = "/lab/api/settings/@jupyterlab/apputils-extension:themes"
         self.ask(route, "PUT", {"raw": json.dumps({"theme": THEMES[theme], "adaptive-theme": False})})
 
-    def run(self, verb: str, *words: str, person: str = "") -> subprocess.CompletedProcess[str]:
+    def begin(self, verb: str, *words: str, person: str = "") -> subprocess.Popen[str]:
         """The command line in the served folder: what somebody else does meanwhile."""
         command = [sys.executable, "-m", "aiplat", *verb.split(), *words]
         env = self.environment | ({"AIPLAT_USER": person} if person else {})
-        return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=240, check=False)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.root, env=env, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, verb: str, *words: str, person: str = "") -> subprocess.CompletedProcess[str]:
+        """The same, to its end."""
+        with self.begin(verb, *words, person=person) as process:
+            try:
+                out, err = process.communicate(timeout=240)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 class Visit:
