@@ -29,7 +29,7 @@ def free_port() -> int:
             return port
 
 
-def wait_for(port: int, seconds: float = 60, process: subprocess.Popen | None = None) -> None:
+def wait_for(port: int, seconds: float = 240, process: subprocess.Popen | None = None) -> None:
     """Return when something listens on the port."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -64,7 +64,7 @@ class Postgres:
         """Stop it the way an upgrade does: every client's connection is cut."""
         if self.process:
             self.process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
-            self.process.wait(30)
+            self.process.wait(120)
             self.process = None
 
     def url(self, database: str = "postgres") -> str:
@@ -124,7 +124,7 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
     log = (artifacts.parent / "mlflow-server.log").open("w")
     server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     try:
-        wait_for(port, seconds=120, process=server)
+        wait_for(port, process=server)
         yield f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -132,7 +132,7 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for whoever is connected still
                 server.wait(30)
             os.killpg(server.pid, signal.SIGKILL)
-        server.wait(10)
+        server.wait(120)
         log.close()
 
 
@@ -179,11 +179,11 @@ def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
             with log.open("w") as out:
                 node = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
             processes.append(node)
-            end = time.monotonic() + 90
+            end = time.monotonic() + 240
             while "Ray runtime started" not in log.read_text():
                 assert node.poll() is None and time.monotonic() < end, log.read_text()
                 time.sleep(0.2)
-        wait_for(client, seconds=60, process=processes[0])
+        wait_for(client, process=processes[0])
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     except Exception as error:
         for log in sorted((folder / "session_latest" / "logs").glob("ray_client_server*")):
@@ -192,5 +192,5 @@ def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
     finally:
         stack.stop_tree(*(stack.mark(process.pid) for process in processes if process.poll() is None), patience=1)
         for process in processes:
-            process.wait(10)
+            process.wait(120)
         shutil.rmtree(folder, ignore_errors=True)
