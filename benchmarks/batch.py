@@ -143,7 +143,7 @@ def process(code: str, home: Path) -> tuple[float, float]:
         cwd=home,
         capture_output=True,
         text=True,
-        env=environ | {"AIPLAT_HOME": str(home)},
+        env=environ | {"AIPLAT_HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
