@@ -93,42 +93,6 @@ began = time.perf_counter()
 said = predict("income/1", "people.parquet", out="ours.parquet")
 assert "compiled" in said.where and "uncompiled" not in said.where, said.where
 """
-RAY_DATA = """
-import joblib, json, os, ray, sys, time, pandas as pd, pyarrow as pa
-from pathlib import Path
-from aiplat.core.refs import load_model
-from aiplat.core.workspace import workspace
-how = "{how}"
-ws = workspace()
-joblib.dump(load_model(ws, "income/1"), "income.joblib")
-bundle = str(next(path.parent for path in ws.root.rglob("bundle.json"))) if how == "compiled" else ""
-here = os.getcwd()
-class Score:
-    def __init__(self):
-        if how == "compiled":
-            from aiplat.core.refs import find_run
-            from aiplat.release.batch import learned, needed_columns
-            from aiplat.release.batches.engines import Asked, compiled
-            from aiplat.release.serving import bundles
-            os.environ["AIPLAT_HOME"] = here
-            run = find_run(workspace(), "last")
-            asked = Asked(tuple(needed_columns(run)), (), learned(workspace(), run), run.task, run.positive)
-            self.engine = compiled(bundles.load(Path(bundle)), asked, joblib.load(here + "/income.joblib"))
-        else:
-            self.model = joblib.load(here + "/income.joblib")
-    def __call__(self, block):
-        if how == "compiled":
-            return self.engine(block)
-        chance = self.model.predict_proba(block)[:, 1]
-        return pd.DataFrame({{"prediction": (chance > 0.5).astype(int), "probability_1": chance}})
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=4_000_000_000)
-ray.data.DataContext.get_current().enable_progress_bars = False
-ray.data.range(10).map_batches(lambda block: block).count()  # its own workers are warm
-began = time.perf_counter()
-form = "pyarrow" if how == "compiled" else "pandas"
-said = ray.data.read_parquet("people.parquet").map_batches(Score, batch_format=form, batch_size=65_536, concurrency=2)
-said.write_parquet(f"ray-{{how}}")
-"""
 END = """
 import json, resource
 print(json.dumps([time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
@@ -143,7 +107,7 @@ def process(code: str, home: Path) -> tuple[float, float]:
         cwd=home,
         capture_output=True,
         text=True,
-        env=environ | {"AIPLAT_HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
+        env=environ | {"AIPLAT_HOME": str(home)},
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
@@ -180,36 +144,5 @@ def batch_scoring() -> dict[str, Any]:
         "value": round(value, 2),
         "target": ">= 2, <= 1500 MB",
         "ok": value >= 2 and peaks[1] <= 1500,
-        "detail": detail,
-    }
-
-
-def batch_vs_raydata() -> dict[str, Any]:
-    """The same rows and model by Ray Data, two actors on two CPUs of a warm Ray: how many times faster `predict` is."""
-    import pyarrow.dataset as ds
-
-    with tempfile.TemporaryDirectory(prefix="aiplat-bench-") as folder:
-        home = Path(folder)
-        os.chdir(home)
-        prepared(home)
-        runs = []
-        for _ in range(2):
-            ours = process(OURS, home)[0]
-            runs.append([ours, *(process(RAY_DATA.format(how=how), home)[0] for how in ("model", "compiled"))])
-        ours, model, compiled = (min(run[at] for run in runs) for at in range(3))
-        rows = {how: ds.dataset(home / f"ray-{how}").count_rows() for how in ("model", "compiled")}
-        os.chdir("/")
-    if set(rows.values()) != {2 * ROWS}:  # both rounds
-        raise RuntimeError(f"Ray Data has answered {rows} rows of {ROWS}")
-    value = model / ours
-    detail = {
-        "rows": ROWS, "ours_s": round(ours, 1), "model_s": round(model, 1), "compiled_s": round(compiled, 1),
-        "compiled_ratio": round(compiled / ours, 2), "runs": [[round(each, 1) for each in run] for run in runs],
-    }  # fmt: skip
-    return {
-        "bench": "batch_vs_raydata",
-        "value": round(value, 2),
-        "target": ">= 1",
-        "ok": value >= 1 and compiled >= ours,
         "detail": detail,
     }
