@@ -11,6 +11,9 @@ stage() { # NAME COMMAND...
   echo "-- $name: $((SECONDS - began)) s"
 }
 stage "lint" bash tests/lint.sh
+# Where Python may write no bytecode (PYTHONDONTWRITEBYTECODE, as in many images), each of the thousand processes that follow would compile
+# the package for itself, a second each.
+python -m compileall -q aiplat tests
 
 tests=(python -m pytest -q)
 if [ -n "${COVERAGE:-}" ]; then

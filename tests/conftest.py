@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests import warm
 
 if threading.current_thread() is threading.main_thread():
     # A job that a shell starts in the background inherits that Ctrl-C is ignored, and hands that on to what it starts.
@@ -54,10 +55,7 @@ def run_cli(
     *args: str, cwd: Path | None = None, check: bool = True, env: dict[str, str] | None = None, timeout: float = 240
 ):
     """Run the command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "aiplat.frontends.cli", *map(str, args)],
-        cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = warm.run([*map(str, args)], cwd, {**os.environ, **(env or {})}, timeout)
     if check and done.returncode:
         raise AssertionError(
             f"aiplat {' '.join(map(str, args))} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -136,6 +136,24 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
         log.close()
 
 
+def _ray_node(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A node of Ray that has started; on a busy machine at the second or third attempt, since Ray itself waits for it for 30 s only."""
+    for _ in range(4):
+        with log.open("w") as out:
+            port = f"--dashboard-agent-listen-port={free_port()}"
+            node = subprocess.Popen([*command, port], stdout=out, stderr=out, env=environment, start_new_session=True)
+        end = time.monotonic() + 240
+        while node.poll() is None and time.monotonic() < end:
+            if "Ray runtime started" in log.read_text():
+                return node
+            time.sleep(0.2)
+        stack.stop_tree(*([stack.mark(node.pid)] if node.poll() is None else []), patience=1)
+        node.wait(120)
+        if "timed out during startup" not in log.read_text():
+            break
+    raise RuntimeError(f"Ray did not start: {log.read_text()}")
+
+
 @contextlib.contextmanager
 def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
     """A cluster as people start it by hand, of two nodes with a CPU each; yields its address and its client server.
@@ -167,22 +185,8 @@ def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
-            log = folder / f"log{number}"
-            command = [
-                *(alone if number else []),
-                ray,
-                "start",
-                *role,
-                *common,
-                f"--dashboard-agent-listen-port={free_port()}",
-            ]
-            with log.open("w") as out:
-                node = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
-            processes.append(node)
-            end = time.monotonic() + 240
-            while "Ray runtime started" not in log.read_text():
-                assert node.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
+            command = [*(alone if number else []), ray, "start", *role, *common]
+            processes.append(_ray_node(command, folder / f"log{number}", environment))
         wait_for(client, process=processes[0])
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     except Exception as error:

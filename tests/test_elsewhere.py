@@ -21,6 +21,7 @@ import yaml
 
 from aiplat.core.workspace import Workspace
 from aiplat.release.exports import export
+from tests.conftest import run_cli
 from tests.servers import free_port
 
 
@@ -32,10 +33,7 @@ class Fleet:
     out: Path
 
     def aiplat(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "AIPLAT_USER": "ana"}
-        return subprocess.run(
-            [sys.executable, "-m", "aiplat", *words], cwd=self.ws.root, env=environment, capture_output=True, text=True
-        )
+        return run_cli(*words, cwd=self.ws.root, env={"AIPLAT_USER": "ana"}, check=False)
 
     def device(self, home: Path, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run the exported script as a device would: another folder, nothing of this environment's settings."""

@@ -31,6 +31,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.conftest import ROOT
 from tests.servers import free_port
 
@@ -241,13 +242,9 @@ class Homes:
 
     def run(self, verb: str, *words: str, person: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end."""
-        with self.begin(verb, *words, person=person) as process:
-            try:
-                out, err = process.communicate(timeout=240)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        environment = self.environment | ({"AIPLAT_USER": person} if person else {})
+        environment.pop("PYTHONWARNINGS")  # for kernels
+        return warm.run([*verb.split(), *words], self.root, environment, 240)
 
 
 class Visit:

@@ -161,6 +161,7 @@ def test_a_reload_in_the_middle(visit: Visit) -> None:
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector(f":is({LIVE}, [data-aiplat-still]):visible")
     assert "demographic parity" in page.inner_text(".jp-Notebook").lower(), "live again, or still"
+    page.wait_for_selector(LIVE, timeout=SLOW)  # while Lab fetches the models, a new run would take them away from it
     visit.run_all(page)
     page.wait_for_selector(LIVE)
     assert not visit.wrong(page)
