@@ -187,7 +187,7 @@ print(sum(task.result(60) for task in [pool.submit(same, n) for n in range(20)])
 
 def test_pages_of_mlflow(home: Workspace) -> None:
     shown = json.loads(quiet(drive(home, "print(cluster.up(ui=True).to_json())", timeout=200)))
-    assert urllib.request.urlopen(shown["ui"], timeout=20).status == 200
+    assert urllib.request.urlopen(shown["ui"], timeout=120).status == 200
     again = json.loads(quiet(drive(home, "print(cluster.up(ui=True).to_json())")))
     assert again["ui"] == shown["ui"] and not again["started"]
 
@@ -279,7 +279,7 @@ def work(t):
     return int(t.sum())
 tasks = [pool.submit(work, table) for _ in range(6)]
 print({t.result(90) for t in tasks}, len({t.node for t in tasks}), pool.size, cluster.up().started)
-long = [pool.submit(time.sleep, 2) for _ in range(100)]
+long = [pool.submit(time.sleep, 1) for _ in range(200)]
 pool.cancel(long)
 print(pool.submit(abs, -1).result(90))
 print(cluster.down())

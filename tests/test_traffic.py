@@ -217,7 +217,7 @@ def ask(url: str, rows: list[dict[str, Any]], headers: dict[str, str] | None = N
     body = json.dumps({"records": rows}).encode()
     request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json", **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.load(answer), answer.headers
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"{}"), error.headers

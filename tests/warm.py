@@ -29,7 +29,7 @@ from typing import IO
 from tests.notebooks import STORES
 
 COMMAND = [sys.executable, "-m", "aiplat.frontends.cli"]
-FRESH = ("PYTHON", "OMP_", "LD_", "MLFLOW_", "FAKETIME", "TZ", "COVERAGE_", "LC_", "LANG")
+FRESH = ("PYTHON", "OMP_", "LD_", "FAKETIME", "TZ", "COVERAGE_", "LC_", "LANG")
 # not Ray, which reads settings as it is imported
 WARM = [
     "aiplat.frontends.cli", "rich.table", "mlflow.sklearn", *(f"mlflow.store.{part}.sqlalchemy_store" for part in STORES.split()),

@@ -212,7 +212,7 @@ class Homes:
             process.wait(30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(120)
 
     def restart(self, how: int = signal.SIGTERM) -> Homes:
         """Stop and start."""

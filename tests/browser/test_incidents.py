@@ -116,7 +116,8 @@ def test_a_failure_is_told_once_with_the_way_on_and_then_that_it_is_over(look: V
     good.locator(TOAST.format("success"), has_text="nightly works again").wait_for(timeout=SLOW)
     assert count(page, "success") + count(other, "success") == 1
     assert count(page, "error") + count(other, "error") == 0
-    assert mending.wait(240) == 0, mending.communicate()
+    said = mending.communicate(timeout=240)
+    assert mending.returncode == 0, said
     assert not look.wrong(page)
 
 
@@ -140,5 +141,6 @@ def test_a_window_of_notebook_7_tells_it_too_and_what_was_wrong_before_is_no_new
     mending = home.begin("pipeline run", str(home.root / "ingest.ipynb"))
     page.locator(TOAST.format("success"), has_text="ingest works again").wait_for(timeout=SLOW)
     toast.wait_for(state="hidden", timeout=SLOW)
-    assert mending.wait(240) == 0, mending.communicate()
+    said = mending.communicate(timeout=240)
+    assert mending.returncode == 0, said
     assert not look.wrong(page)

@@ -369,13 +369,16 @@ def retrain(
     Raises
     ------
     UserError
-        When there is no champion, or too few recent rows have a truth.
+        When there is no champion, no gate guards ``to``, or too few recent rows have a truth.
     """
     from aiplat.release.registry import register
+    from aiplat.release.rules import read_gate
 
     if not 0.05 <= holdout <= 0.8:
         raise UsageError(f"--holdout {holdout:g} makes no sense", "give a share from 0.05 to 0.8")
     ws = workspace(home)
+    if promote:
+        read_gate(ws.settings, to)  # a search of minutes for an alias that nobody guards would be in vain
     model = model_of(ws, name)
     champion = _champion(ws, model, to)
     run = find_run(ws, champion)
