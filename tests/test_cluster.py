@@ -29,7 +29,7 @@ from tests.servers import two_nodes
 from tests.test_batch import model_in
 from tests.test_engine import notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 def begin(ws: Workspace, code: str, *, ray: str = "") -> subprocess.Popen[str]:
@@ -302,7 +302,6 @@ except Exception as error: print(error)
     assert "not its GCS" in told
 
 
-@pytest.mark.timeout(600)
 def test_pipelines_on_two_nodes(nodes: tuple[str, str, Path]) -> None:
     """By address and by Ray's client: the files of a step travel to the node that does not see them, its copy comes back."""
     home, seen = nodes[2] / "home", set()

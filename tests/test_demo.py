@@ -11,7 +11,7 @@ from aiplat.core.workspace import workspace
 from aiplat.release.verify import verify
 from tests.conftest import DATA, run_cli
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 ADULT = DATA / "adult" / "adult-train.csv"
 

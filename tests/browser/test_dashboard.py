@@ -14,7 +14,7 @@ from aiplat.core import workspace
 from aiplat.frontends import dashboards
 from tests.browser.conftest import PICTURES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

@@ -21,7 +21,7 @@ from aiplat.frontends import dashboards
 from tests.browser.homes import Homes, Visit
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 HURT = '<img src=x onerror="window.hurt=1">'
 DAYS = 8
 RULES = """
