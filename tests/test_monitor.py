@@ -247,12 +247,7 @@ def test_a_check_that_is_killed_anywhere_goes_on(home) -> None:
     deaths = [("keep", 4, "after"), ("keep", 3, "before"), ("_leave_evidence", 1, "before"), ("raise_alert", 1, "before"),
               ("raise_alert", 1, "after"), ("tell", 1, "after")]  # fmt: skip
     for name, nth, when in deaths:
-        done = subprocess.run(
-            [sys.executable, "-c", _DEADLY, name, str(nth), when, str(NOW.timestamp())],
-            env={**os.environ},
-            timeout=120,
-            check=False,
-        )
+        done = run_cli("-c", _DEADLY, name, str(nth), when, str(NOW.timestamp()), check=False)
         assert done.returncode == -signal.SIGKILL, (name, nth, when)
     last = check_endpoint(ws, "loans", NOW.timestamp())
     windows = kept(ws, "loans")

@@ -86,10 +86,8 @@ def test_shares_are_kept_and_keys_stay() -> None:
     )
     went = Counter((version, grown.choose(key, 0.0).version) for key, version in sticky.items())
     assert set(went) == {(1, 1), (1, 2), (2, 2), (3, 3)}
-    copies = sum(
-        len(Plan("e", "m", 1, "shadow", (Arm(1, WHOLE, "a", "a"),), (Arm(2, 2500, "b", "b"),)).copies(rng.random()))
-        for _ in range(n)
-    )
+    shadowed = Plan("e", "m", 1, "shadow", (Arm(1, WHOLE, "a", "a"),), (Arm(2, 2500, "b", "b"),))
+    copies = sum(len(shadowed.copies(rng.random())) for _ in range(n))
     assert abs(copies - n / 4) < 5 * (n * 3 / 16) ** 0.5
 
 

@@ -1,8 +1,8 @@
 """The command line in processes that have imported its libraries already: forks of one that has done it once.
 
 Most of the 5 s of CPU of `aiplat models` in a fresh interpreter are imports, and the tests call the command line some hundreds of times.
-`run` is `subprocess.run` of `python -m aiplat.frontends.cli WORDS` without them; what an interpreter reads from the environment as it
-starts (`FRESH`) makes it a fresh interpreter after all.
+`run` is `subprocess.run` of `python -m aiplat.frontends.cli WORDS` without them, or of `python -c CODE WORDS` when the first word is
+``-c``; what an interpreter reads from the environment as it starts (`FRESH`) makes it a fresh interpreter after all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from typing import IO
 
 from tests.notebooks import STORES
 
-COMMAND = [sys.executable, "-m", "aiplat.frontends.cli"]
 FRESH = ("PYTHON", "OMP_", "LD_", "FAKETIME", "TZ", "COVERAGE_", "LC_", "LANG")
 # not Ray, which reads settings as it is imported
 WARM = [
@@ -92,13 +91,14 @@ def _become(streams: list[int], words: list[str], folder: str, environment: dict
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = [sys.modules["aiplat.frontends.cli"].__file__ or "", *words]
+        cli, code_given = sys.modules["aiplat.frontends.cli"], words[:1] == ["-c"]
+        sys.argv = ["-c", *words[2:]] if code_given else [cli.__file__ or "", *words]
         sys.path[0] = folder
         import numpy as np
 
         random.seed()
         np.random.seed()
-        code = sys.modules["aiplat.frontends.cli"].main()
+        code = exec(words[1], {"__name__": "__main__"}) if code_given else cli.main()  # type: ignore[func-returns-value]
     except SystemExit as end:
         code = end.code
     except BaseException:
@@ -132,11 +132,14 @@ def run(
     words: Sequence[str], folder: Path | None, environment: dict[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end, with nothing on standard input; what `subprocess.run` would return or raise."""
+    command = (
+        [sys.executable, *words] if words[:1] == ["-c"] else [sys.executable, "-m", "aiplat.frontends.cli", *words]
+    )
     place, known = _started()
     asked_for = {name for name in {*environment, *known} if environment.get(name) != known.get(name)}
     if any(name.startswith(FRESH) for name in asked_for) or "COVERAGE_PROCESS_CONFIG" in environment:
         return subprocess.run(
-            [*COMMAND, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
         )  # fmt: skip
     wanted = json.dumps(
         {"words": list(words), "folder": str(folder or Path.cwd()), "environment": environment}
@@ -155,8 +158,8 @@ def run(
             code = int(told.readline())
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired([*COMMAND, *words], timeout, _read(out), _read(err)) from None
-        return subprocess.CompletedProcess([*COMMAND, *words], code, _read(out).decode(), _read(err).decode())
+            raise subprocess.TimeoutExpired(command, timeout, _read(out), _read(err)) from None
+        return subprocess.CompletedProcess(command, code, _read(out).decode(), _read(err).decode())
 
 
 def _read(file: IO[bytes]) -> bytes:
