@@ -136,16 +136,19 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
         log.close()
 
 
-def _ray_node(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A node of Ray that has started; on a busy machine at the second or third attempt, since Ray itself waits for it for 30 s only."""
+def _ray_node(
+    command: list[str], log: Path, environment: dict[str, str], processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Start a node of Ray, added to ``processes``; on a busy machine at the second or third attempt, since Ray itself waits for it for 30 s only."""
     for _ in range(4):
         with log.open("w") as out:
             port = f"--dashboard-agent-listen-port={free_port()}"
             node = subprocess.Popen([*command, port], stdout=out, stderr=out, env=environment, start_new_session=True)
+        processes.append(node)
         end = time.monotonic() + 240
         while node.poll() is None and time.monotonic() < end:
             if "Ray runtime started" in log.read_text():
-                return node
+                return
             time.sleep(0.2)
         stack.stop_tree(*([stack.mark(node.pid)] if node.poll() is None else []), patience=1)
         node.wait(120)
@@ -186,8 +189,8 @@ def two_nodes(hidden: Path | None = None) -> Iterator[tuple[str, str]]:
     try:
         for number, role in enumerate([[*first, "--include-dashboard=false"], [f"--address=127.0.0.1:{port}"]]):
             command = [*(alone if number else []), ray, "start", *role, *common]
-            processes.append(_ray_node(command, folder / f"log{number}", environment))
-        wait_for(client, process=processes[0])
+            _ray_node(command, folder / f"log{number}", environment, processes)
+        wait_for(client)
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     except Exception as error:
         for log in sorted((folder / "session_latest" / "logs").glob("ray_client_server*")):

@@ -11,7 +11,7 @@ from aiplat.core.workspace import workspace
 from aiplat.release.verify import verify
 from tests.conftest import DATA, run_cli
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ADULT = DATA / "adult" / "adult-train.csv"
 

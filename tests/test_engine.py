@@ -29,7 +29,7 @@ from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
 from tests.conftest import run_cli
 from tests.servers import free_port, mlflow_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000 if os.environ.get("AIPLAT_CAMPAIGN") else 900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000 if os.environ.get("AIPLAT_CAMPAIGN") else 400)]
 
 MOMENTS = 200 if os.environ.get("AIPLAT_CAMPAIGN") else 3
 

@@ -490,6 +490,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["env", f"AIRFLOW_HOME={home}", "AIRFLOW__CORE__LOAD_EXAMPLES=False", python]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(
     not os.environ.get("AIPLAT_CAMPAIGN"), reason="installs Airflow in a folder of its own: make campaign"
 )

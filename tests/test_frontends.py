@@ -464,7 +464,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and err.splitlines()[0] == "✗ interrupted" and len(err.splitlines()) == 2
 
 

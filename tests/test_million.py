@@ -127,7 +127,7 @@ def fill(place: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if CAMPAIGN else 900)
+@pytest.mark.timeout(3600 if CAMPAIGN else 300)
 def test_none_is_wrong_lost_or_doubled(here: Site) -> None:  # noqa: F811
     from aiplat.release import predictions
     from aiplat.release.endpoint import deploy, undeploy

@@ -63,6 +63,7 @@ CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_year_with_known_changes(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """People become poorer for a while, and much later the rule turns round: each is told within two windows, and nothing else is.
 
@@ -119,6 +120,7 @@ def sea(rows: int, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
 def test_a_stream_without_a_change_raises_no_alarm(home) -> None:
     """The SEA stream as it is handed around (scikit-multiflow's sea_stream.csv) holds one concept alone: 75 windows, no alert."""
@@ -130,6 +132,7 @@ def test_a_stream_without_a_change_raises_no_alarm(home) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
 def test_sea_concepts_are_noticed_and_learned(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the concepts that its name promises, accuracy falls at the change that costs most, and a retrained model wins it back."""
@@ -160,6 +163,7 @@ def test_sea_concepts_are_noticed_and_learned(home, ray_address: str, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
 def test_the_market_of_elec2_opens(home) -> None:
     """Victoria's price, demand and transfer stand still until the market opens in May 1997: that fortnight is told, and not one before it."""
@@ -176,6 +180,7 @@ def test_the_market_of_elec2_opens(home) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not CAMPAIGN, reason="a campaign: make campaign")
 def test_weather_with_a_reference_of_the_same_season(home, ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty years of weather, a window a year long: seasons are no drift when a window holds all of them, and a retrained model is no worse."""
@@ -234,6 +239,7 @@ a.check_endpoint(workspace(), "loans", now)
 MONITOR = "[monitor:loans]\nwindow = 1d\nalerts = drift.psi.income > 0.2 for 2 windows, missing.age > 0.5\n"
 
 
+@pytest.mark.timeout(300)
 def test_a_check_that_is_killed_anywhere_goes_on(home) -> None:
     from aiplat.operations.incidents import read_incidents, read_messages
     from aiplat.operations.monitoring.alerting import check_endpoint
@@ -267,6 +273,7 @@ def test_a_check_that_is_killed_anywhere_goes_on(home) -> None:
     ]
 
 
+@pytest.mark.timeout(300)
 def test_two_checks_at_once_tell_once_and_wrong_settings_name_their_line(home) -> None:
     from aiplat.operations.incidents import read_incidents
     from aiplat.operations.monitoring.windows import kept
@@ -406,6 +413,7 @@ def test_the_error_of_a_regression_model_is_estimated_before_the_truth_is_known(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_scheduler_checks_and_an_alert_starts_a_retraining(
     home, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

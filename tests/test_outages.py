@@ -16,7 +16,7 @@ from tests.conftest import run_cli
 from tests.servers import free_port, mlflow_server, postgres, postgres_programs
 from tests.test_engine import notebook, plan, started, until
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CHAIN = """
 [steps.a]
 notebook = "../piece.ipynb"

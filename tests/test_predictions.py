@@ -31,6 +31,7 @@ from aiplat.release.serving.journal import Journal
 from aiplat.release.truth import truth
 from tests.conftest import run_cli
 
+pytestmark = [pytest.mark.timeout(600)]
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
 MARCH = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
 

@@ -523,6 +523,7 @@ print(models.trained(ws, seed=int(sys.argv[2])).run.id)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_six_processes_in_a_brand_new_workspace(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     processes = [
@@ -545,6 +546,7 @@ def test_six_processes_in_a_brand_new_workspace(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_through_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from aiplat.core import workspace
     from tests.servers import mlflow_server

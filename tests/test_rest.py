@@ -66,10 +66,10 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, how)
             try:
-                self.process.wait(120)
+                self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(120)
+                self.process.wait(10)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/aiplat/api{path}"

@@ -35,6 +35,8 @@ from aiplat.operations.schedules.firing import decide
 from tests.conftest import run_cli
 from tests.servers import Postgres, postgres, postgres_programs
 
+pytestmark = [pytest.mark.timeout(900)]
+
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed")

@@ -115,7 +115,7 @@ class Crowd:
             begun = time.monotonic()
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
+                    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
                 connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
                 content = answer.read()

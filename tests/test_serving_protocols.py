@@ -131,10 +131,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def post(self, path: str, **how: Any) -> httpx.Response:
-        return httpx.post(self.url + path, timeout=120, **how)
+        return httpx.post(self.url + path, timeout=30, **how)
 
     def get(self, path: str, **how: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=120, **how)
+        return httpx.get(self.url + path, timeout=30, **how)
 
     def raw(self, text: bytes, *, more: float = 0.0, seconds: float = 20.0) -> bytes:
         """Send bytes as they are, and return all that comes back until the server closes, or nothing comes for a moment."""
@@ -175,7 +175,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(120)
+            process.wait(20)
         finally:
             process.kill()
     assert process.returncode in (0, -signal.SIGTERM)
@@ -289,7 +289,7 @@ def test_mlflow_scoring_client(server: Server) -> None:
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     client = ScoringServerClient("127.0.0.1", server.port)
-    client.wait_server_ready(timeout=120)
+    client.wait_server_ready(timeout=30)
     client.ping()
     assert client.get_version().count(".") == 2
     frame = pd.DataFrame(
@@ -324,7 +324,7 @@ def test_prometheus_reads_the_figures(server: Server) -> None:
     assert figure("aiplat_requests_total", role="champion", status="200", route="/predict") >= 1
     assert figure("aiplat_requests_total", role="champion", status="200") == before["champion"] + 1
     assert figure("aiplat_unknown_levels_total", column="job") == unknown + 1
-    end = time.monotonic() + 120
+    end = time.monotonic() + 30
     while figure("aiplat_requests_total", role="shadow", status="200") < before["shadow"] + 1:
         assert time.monotonic() < end, "the shadow was never asked"
     assert figure("aiplat_in_flight") == 1  # the one who asks
@@ -446,7 +446,7 @@ def test_methods_that_there_are_not(server: Server) -> None:
         ("TRACE", "/", "GET, HEAD"),
         ("OPTIONS", "/invocations", "POST"),
     ):
-        got = httpx.request(method, server.url + path, timeout=120)
+        got = httpx.request(method, server.url + path, timeout=30)
         assert got.status_code == 405 and got.headers["allow"] == allowed
     assert server.get("/predct").json()["detail"].endswith("did you mean /predict?")
 
@@ -491,7 +491,7 @@ def test_a_body_that_goes_on_beyond_the_limit_is_told_so(server: Server) -> None
 
     got = server.post("/predict", content=pieces(), headers={"content-type": "application/json"})
     assert got.status_code == 413 and "longer than 1,000,000 bytes" in got.json()["detail"]
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("POST", "/predict", b" " * 5_000_000, {"content-type": "application/json"})
     assert connection.getresponse().status == 413
     connection.close()
@@ -521,7 +521,7 @@ def test_clients_that_go_away(server: Server) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
     server.well()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 30
     while "aiplat_in_flight 1.0" not in server.get("/metrics").text:
         assert time.monotonic() < end, server.get("/metrics").text
 

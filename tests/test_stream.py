@@ -65,7 +65,7 @@ def brokers() -> Iterator[str]:
     from confluent_kafka import Producer
 
     host = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "nobody:1", "log_level": 0})
-    yield ",".join(f"{each.host}:{each.port}" for each in host.list_topics(timeout=120).brokers.values())
+    yield ",".join(f"{each.host}:{each.port}" for each in host.list_topics(timeout=20).brokers.values())
     del host
 
 
@@ -92,7 +92,7 @@ class Redis:
         self.process = subprocess.Popen(
             [*words, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
         )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 30
         while time.monotonic() < end:
             with contextlib.suppress(redis.RedisError):
                 if self.client().ping():
@@ -107,7 +107,7 @@ class Redis:
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
-        self.process.wait(120)
+        self.process.wait(20)
 
     def uri(self, name: str) -> str:
         return f"redis://127.0.0.1:{self.port}/{name}"
@@ -171,9 +171,9 @@ def drained(brokers: str, topic: str) -> list[tuple[str, bytes, bytes]]:
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False})
-    about = consumer.list_topics(topic, timeout=120).topics[topic]
+    about = consumer.list_topics(topic, timeout=20).topics[topic]
     ends = {
-        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=120)[1]
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
         for number in about.partitions
     }
     consumer.assign([TopicPartition(topic, number, 0) for number in ends])
@@ -227,9 +227,9 @@ def test_kafka_killed_anywhere_loses_nothing(here, brokers: str) -> None:
     reader = Consumer({"bootstrap.servers": brokers, "group.id": "looker"})
 
     def out() -> int:
-        about = reader.list_topics("said", timeout=120).topics["said"]
+        about = reader.list_topics("said", timeout=20).topics["said"]
         return sum(
-            reader.get_watermark_offsets(TopicPartition("said", number), timeout=120)[1] for number in about.partitions
+            reader.get_watermark_offsets(TopicPartition("said", number), timeout=20)[1] for number in about.partitions
         )
 
     for kill in range(6 if CAMPAIGN else 2):

@@ -239,7 +239,7 @@ def sound(ws: Any, name: str) -> Plan | None:
     return stack[-1].plan if stack else None
 
 
-pytestmark = pytest.mark.timeout(900 if not CAMPAIGN else 7200)
+pytestmark = pytest.mark.timeout(600 if not CAMPAIGN else 7200)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,15 +59,14 @@ def serve(place: str) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(asked)
         asked.close()
+    shutil.rmtree(Path(place).parent, ignore_errors=True)
     os._exit(0)
 
 
 def _answer(asked: socket.socket) -> None:
     """In a fork: read what is wanted, run it in another, tell its number, wait for its end and tell that."""
     text, streams, _, _ = socket.recv_fds(asked, 8, 3)
-    size, wanted = int(text), b""
-    while len(wanted) < size:
-        wanted += asked.recv(size - len(wanted))
+    wanted = asked.makefile("rb").read(int(text))
     pid = os.fork()
     if not pid:
         asked.close()

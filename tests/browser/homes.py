@@ -35,7 +35,7 @@ from tests import warm
 from tests.conftest import ROOT
 from tests.servers import free_port
 
-SLOW = 240_000  # milliseconds: CI is loaded
+SLOW = 120_000  # milliseconds: CI is loaded
 AXE = ROOT / "extension" / "node_modules" / "axe-core" / "axe.min.js"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 # Said by others, with or without aiplat: Chromium about the network that is not there, Voila about extensions of Lab that ask for
@@ -212,7 +212,7 @@ class Homes:
             process.wait(30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(120)
+        process.wait(10)
 
     def restart(self, how: int = signal.SIGTERM) -> Homes:
         """Stop and start."""

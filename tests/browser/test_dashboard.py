@@ -14,7 +14,7 @@ from aiplat.core import workspace
 from aiplat.frontends import dashboards
 from tests.browser.conftest import PICTURES
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -130,6 +130,6 @@ def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pyte
 
 
 def test_nobody_enters_without_the_token(served: str) -> None:
-    with urllib.request.urlopen(served.partition("?")[0], timeout=120) as answer:
+    with urllib.request.urlopen(served.partition("?")[0], timeout=10) as answer:
         assert "/login" in answer.geturl()
     assert served.startswith("http://127.0.0.1:")

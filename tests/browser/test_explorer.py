@@ -13,7 +13,7 @@ from aiplat.trust.operating import gaps, operating
 from tests.browser.conftest import PICTURES
 from tests.test_pictures import HOSTILE, tried
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

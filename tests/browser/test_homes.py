@@ -14,7 +14,7 @@ import pytest
 from aiplat.frontends import dashboards
 from tests.browser.homes import DONE, SLOW, Homes, Visit, write_notebook
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HURT = '<img src=x onerror="window.hurt=1">'
 RIGHT = "\u202eعمود من اليمين\u202c"

@@ -15,7 +15,7 @@ from tests import models
 from tests.browser.conftest import PICTURES
 from tests.browser.homes import SLOW, Homes, Visit, write_notebook
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TOAST = ".jp-Notification-Toast-{}"
 # A desktop that keeps what is shown on it, behind a browser that has said yes, while another program is in front.
 DESKTOP = """window.__desktop = []; document.hasFocus = () => false;

@@ -16,7 +16,7 @@ from tests import models
 from tests.browser.homes import Homes, Visit, until, write_notebook
 from tests.browser.test_forms import FIELD, FORM, JOB, TRAIN, job_of, reload, slow_notebook, wrong
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 GATE = {
     "metrics": "roc_auc >= 0.55",

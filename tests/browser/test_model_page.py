@@ -16,7 +16,7 @@ from aiplat.release.aliases import holder
 from tests.browser.conftest import PICTURES
 from tests.models import acting, evident, governed, trained
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LONG = 120_000  # ms; other tests run beside this one
 
 

@@ -16,7 +16,7 @@ from aiplat.operations.pipelines import tables
 from tests.browser.conftest import PICTURES
 from tests.nights import fortnight
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

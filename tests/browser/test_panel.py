@@ -16,7 +16,7 @@ from tests import crowd, models
 from tests.browser.conftest import PICTURES
 from tests.browser.homes import SLOW, Homes, Visit, until, write_notebook
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNS, VERSIONS = 10_000, 500
 NAMED = "() => document.querySelector('.lm-DockPanel-tabBar .lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel')?.innerText.includes('zebra')"
 PANEL, LIST = ".aip-Panel", "#aiplat-{} .aip-List"

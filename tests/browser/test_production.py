@@ -21,7 +21,7 @@ from aiplat.frontends import dashboards
 from tests.browser.homes import Homes, Visit
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HURT = '<img src=x onerror="window.hurt=1">'
 DAYS = 8
 RULES = """
@@ -116,7 +116,7 @@ def ask(url: str, rows: Any, name: str) -> None:
         request = urllib.request.Request(f"{url}/predict", json.dumps({"records": [row]}).encode())
         request.add_header("content-type", "application/json")
         request.add_header("x-request-id", f"{name}-{number}")
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             assert len(json.load(answer)["predictions"]) == 1
 
 

@@ -16,7 +16,7 @@ from aiplat.frontends import dashboards
 from tests.browser.homes import SLOW, Homes, Visit
 from tests.story import story
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SIZE = {"width": 1280, "height": 800}
 
 

@@ -13,7 +13,7 @@ from aiplat.training.comparison import difference
 from aiplat.trust.intervals import Measure
 from tests.browser.homes import SLOW, write_notebook
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 HOSTILE = "<img src=x onerror=alert(1)>"
 VIEWS = ".aip-explorer, .aip-comparison, .aip-profile"
 

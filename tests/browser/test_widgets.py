@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.homes import DONE, SLOW, Visit, write_notebook
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BOARD, GATE = ".aip-leaderboard", ".aip-gateboard"
 LONG = "%aiplat train sample:credit --target approved --trials 400 --budget 10m --candidates linear"
