@@ -76,8 +76,11 @@ def early(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def nursery_name(environ: Mapping[str, str]) -> str:
-    """The name of the nursery for kernels with this environment, as packages and aiplat are now."""
-    parts = [sys.executable, installation(), sorted(early(environ).items())]
+    """The name of the nursery for kernels with this environment, as packages, aiplat and the files that can be seen are now."""
+    files = ""  # containers may share /tmp and nothing else: a kernel forked in the other one would not find its folder
+    with suppress(OSError):
+        files = os.readlink("/proc/self/ns/mnt")
+    parts = [sys.executable, installation(), files, sorted(early(environ).items())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 # %% ../../../nbs/operations/kernels/forked.ipynb #420cc6fb
