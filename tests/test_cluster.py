@@ -232,10 +232,29 @@ def test_down_stops_everything_once(home: Workspace) -> None:
     assert quiet(drive(home, "print(cluster.down())")) == "nothing was running that this workspace had started"
 
 
-def test_a_deleted_workspace_leaves_nothing_running(tmp_path: Path) -> None:
+LATE = """
+import sys
+if sys.orig_argv[1:2] == ["-c"] and "stack import head" in sys.orig_argv[2]:
+    import pathlib, time, types
+    from ray._private import node, services
+    mark = pathlib.Path(__file__).with_name("was late")
+    if not mark.exists():
+        mark.touch()
+        def late(*_): raise RuntimeError("not yet")
+        services.get_node = late
+        node.time = types.SimpleNamespace(sleep=time.sleep, monotonic=lambda: 10 * time.monotonic(), time=time.time)
+"""
+
+
+def test_a_start_that_was_late_is_made_again_and_a_deleted_workspace_leaves_nothing_running(tmp_path: Path) -> None:
+    """Ray gives its node 30 s; here a tenth of it, the first time."""
     ws = workspace.create(tmp_path / "short-lived")
-    drive(ws, "stack.start_ray(ws)")
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    drive(ws, f"import os\nos.environ['PYTHONPATH'] = {str(tmp_path)!r}\nstack.start_ray(ws)")
+    assert (tmp_path / "was late").exists()
     family, folder = ours(ws), Path(stack.recorded(ws)["ray"]["folder"])
+    here = [p for p in psutil.process_iter(["environ"]) if str(tmp_path) in (p.info["environ"] or {}).get("PYTHONPATH", "")]
+    assert here and set(here) <= set(family), "nothing is left of the late one"
     time.sleep(3)  # the guard has seen its record; without that it waits for longer
     shutil.rmtree(ws.root)
     psutil.wait_procs(family, timeout=60)

@@ -212,6 +212,9 @@ def _theirs(ray: Any, address: str) -> Any:
     )
 
 # %% ../../nbs/core/attach.ipynb #69b93ff8
+_LATE = "Starting Ray client server failed", "Proxy failed to Connect to backend"
+
+
 def _init(ray: Any, address: str, loopback: bool) -> None:
     """Call ``ray.init`` so that nothing is printed, and nothing of the process is changed."""
     from ray._private import ray_constants
@@ -227,8 +230,9 @@ def _init(ray: Any, address: str, loopback: bool) -> None:
                 ray.init(address=address, namespace="aiplat", log_to_driver=False, logging_level=logging.CRITICAL)
                 break
             except ConnectionAbortedError as error:
-                # Ray's client server starts a process for each client, which now and then ends at once; the next one lives.
-                if not more or "Starting Ray client server failed" not in str(error):
+                # Ray's client server starts a process for each client, which now and then ends at once, and on a busy machine
+                # does not answer within the 30 s that it is given; the next one does.
+                if not more or not any(words in str(error) for words in _LATE):
                     raise
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = cluster

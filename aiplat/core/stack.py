@@ -342,6 +342,41 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
+def _begin_ray(ws: Workspace, timeout: float) -> dict[str, Any]:
+    """Start the processes of a Ray in a folder of its own and wait until they work; its record."""
+    memory, shared = _check_room(private_folder())
+    folder, log = Path(tempfile.mkdtemp(dir=private_folder())), ws.path("ray.log")
+    order = {"folder": str(folder), "record": str(ws.path("stack.json")), "memory": memory, "shared_memory": shared}
+    code = "import sys; from aiplat.core.stack import head; head(sys.argv[1])"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(order)],
+            env=_environment(folder),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    ready, end = folder / "ready.json", time.monotonic() + timeout
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > end:
+            stop_in(folder)  # a part of it may work, and no record tells of it
+            shutil.rmtree(folder, ignore_errors=True)
+            lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            last = lines[-1] if lines else "no reason given"
+            raise UserError(f"Ray did not start: {last[:200]}", f"the whole story is in {log}")
+        time.sleep(0.05)
+    told = json.loads(ready.read_text())
+    return {
+        "address": told["address"],
+        "processes": [mark(process.pid), *(mark(pid) for pid in told["pids"])],
+        "folder": str(folder),
+        "since": time.time(),
+        "versions": {"python": sys.version.split()[0], "ray": version("ray"), "aiplat": version("aiplat")},
+    }
+
+# %% ../../nbs/core/stack.ipynb #92df72b9
 def start_ray(ws: Workspace, timeout: float = 120.0) -> tuple[dict[str, Any], bool]:
     """This workspace's Ray, started when none runs.
 
@@ -361,40 +396,12 @@ def start_ray(ws: Workspace, timeout: float = 120.0) -> tuple[dict[str, Any], bo
         if found := running(ws):
             return found, False
         _stop_ray(ws)  # what is left of one that broke
-        memory, shared = _check_room(private_folder())
-        folder, log = Path(tempfile.mkdtemp(dir=private_folder())), ws.path("ray.log")
-        order = {"folder": str(folder), "record": str(ws.path("stack.json")), "memory": memory, "shared_memory": shared}
-        code = "import sys; from aiplat.core.stack import head; head(sys.argv[1])"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, json.dumps(order)],
-                env=_environment(folder),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        ready, end = folder / "ready.json", time.monotonic() + timeout
-        while not ready.exists():
-            if process.poll() is not None or time.monotonic() > end:
-                if process.poll() is None:
-                    stop_tree(mark(process.pid), patience=1)
-                shutil.rmtree(folder, ignore_errors=True)
-                last = next(
-                    (line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()),
-                    "no reason given",
-                )
-                raise UserError(f"Ray did not start: {last.strip()[:200]}", f"the whole story is in {log}")
-            time.sleep(0.05)
-        told = json.loads(ready.read_text())
-        found = {
-            "address": told["address"],
-            "processes": [mark(process.pid), *(mark(pid) for pid in told["pids"])],
-            "folder": str(folder),
-            "since": time.time(),
-            "versions": {"python": sys.version.split()[0], "ray": version("ray"), "aiplat": version("aiplat")},
-        }
+        try:
+            found = _begin_ray(ws, timeout)
+        except UserError as error:
+            if "timed out during startup" not in error.what:
+                raise
+            found = _begin_ray(ws, timeout)
         record(ws, ray=found)
         return found, True
 
