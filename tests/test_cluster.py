@@ -253,7 +253,9 @@ def test_a_start_that_was_late_is_made_again_and_a_deleted_workspace_leaves_noth
     drive(ws, f"import os\nos.environ['PYTHONPATH'] = {str(tmp_path)!r}\nstack.start_ray(ws)")
     assert (tmp_path / "was late").exists()
     family, folder = ours(ws), Path(stack.recorded(ws)["ray"]["folder"])
-    here = [p for p in psutil.process_iter(["environ"]) if str(tmp_path) in (p.info["environ"] or {}).get("PYTHONPATH", "")]
+    here = [
+        p for p in psutil.process_iter(["environ"]) if str(tmp_path) in (p.info["environ"] or {}).get("PYTHONPATH", "")
+    ]
     assert here and set(here) <= set(family), "nothing is left of the late one"
     time.sleep(3)  # the guard has seen its record; without that it waits for longer
     shutil.rmtree(ws.root)

@@ -261,6 +261,68 @@ def test_nothing_hostile_executes_in_lab(wary: Visit) -> None:
         _harmless(wary, page, ".aip-Detail")
 
 
+CUT = """() => [...document.querySelectorAll('.aip-Section')].filter(e => e.offsetParent)
+    .filter(e => [...e.children].some(part => part.scrollHeight > part.clientHeight)).map(e => e.id.replace('aiplat-', ''))"""
+TITLE = ".aip-Panel .jp-AccordionPanel-title[data-id=aiplat-{}]"
+
+
+def _cut(page: Any, *sections: str) -> None:
+    """Wait until these sections of the panel hold more than they show, and no others."""
+    page.wait_for_function(f"sections => String(({CUT})()) === String(sections)", arg=list(sections))
+
+
+def test_sections_of_the_panel_scroll_only_where_they_must(visit: Visit) -> None:
+    page = visit.lab()
+    visit.command(page, "aiplat:show-panel")
+    page.wait_for_selector("#aiplat-cluster .aip-Cluster-line")
+    many = "pipelines-and-schedules"
+    for width, height in ((1400, 900), (1000, 600)):
+        page.set_viewport_size({"width": width, "height": height})
+        for theme in ("light", "dark"):
+            visit.dress(page, theme)
+            _cut(page, many)
+            assert not visit.axe(page, ".aip-Panel"), (width, theme)
+            visit.keep(page, f"panel-heights-{width}-{theme}")
+    page.locator("#aiplat-models .aip-Row-twisty").first.click()
+    page.wait_for_selector("#aiplat-models .aip-Row[data-id='credit/2']")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    _cut(page, many)
+    page.locator(TITLE.format(many)).click()
+    _cut(page)
+    page.locator(TITLE.format(many)).click()
+    _cut(page, many)
+    # where there is not enough for all, what is not a list can be scrolled by keyboard too
+    page.set_viewport_size({"width": 1000, "height": 400})
+    _cut(page, "models", "endpoints", "runs", many, "cluster")
+    page.locator(TITLE.format("cluster")).focus()
+    while page.evaluate("document.activeElement.closest('.jp-AccordionPanel-title') !== null"):
+        page.keyboard.press("Tab")
+    state = page.locator(".aip-Cluster:focus-visible")
+    assert state.get_attribute("aria-label") == "State of the cluster"
+    assert state.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.activeElement.scrollTop > 0")
+    assert not visit.axe(page, ".aip-Panel")
+    visit.keep(page, "panel-heights-low")
+    page.keyboard.press("Shift+Tab")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    _cut(page, many)
+    assert page.locator(".aip-Cluster").get_attribute("tabindex") is None
+    # and what somebody has dragged stays as it is, also when more rows come
+    handle = page.locator(".aip-Panel .lm-SplitPanel-handle:not(.lm-mod-hidden)").last.bounding_box()
+    page.mouse.move(handle["x"] + 50, handle["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 50, handle["y"] + 60, steps=4)
+    page.mouse.up()
+    _cut(page, many, "cluster")
+    page.locator("#aiplat-models .aip-Row-twisty").first.click()
+    page.wait_for_selector("#aiplat-models .aip-Row[data-id='credit/2']", state="detached")
+    page.locator("#aiplat-models .aip-Row-twisty").first.click()
+    page.wait_for_selector("#aiplat-models .aip-Row[data-id='credit/2']")
+    assert not visit.axe(page, ".aip-Panel") and not visit.wrong(page)
+    _cut(page, many, "cluster")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_hostile_executes_in_voila(wary: Visit, theme: str) -> None:
     page = wary.voila("hostile.ipynb", theme, width=1280)

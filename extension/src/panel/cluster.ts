@@ -14,14 +14,17 @@ export class Cluster extends Section {
     super(shared, 'Cluster', ['cluster']);
     this._up = this.button(runIcon, 'Start the cluster', () => void this._run('up'));
     this._down = this.button(stopIcon, 'Stop the cluster', () => void this._run('down'));
-    this._body = new Widget();
-    this._body.addClass('aip-Cluster');
+    const body = new Widget();
+    body.addClass('aip-Cluster');
+    const inside = document.createElement('div');
+    inside.className = 'aip-Cluster-inside';
     this._news = document.createElement('p');
     this._news.className = 'aip-Cluster-news';
     this._news.setAttribute('role', 'status');
     this._facts = document.createElement('div');
-    this._body.node.append(this._news, this._facts); // the news first: a low section shows no more than its top
-    this.addWidget(this._body);
+    inside.append(this._news, this._facts); // the news first: a low section shows no more than its top
+    body.node.append(inside);
+    this.addPart(body, 'State of the cluster');
     shared.events.job.connect(this._onJob, this);
     shared.events.changed.connect(this._onJobs, this);
     this._enable();
@@ -151,7 +154,6 @@ export class Cluster extends Section {
 
   private _up: Button;
   private _down: Button;
-  private _body: Widget;
   private _facts: HTMLElement;
   private _news: HTMLElement;
   private _told: ICluster | null = null;

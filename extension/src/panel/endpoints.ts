@@ -15,7 +15,7 @@ export class Endpoints extends Section {
     this._list.toggled.connect((_, row) => this._toggle(row.id));
     this.button(runIcon, 'Deploy a model…', () => openForm(commands, 'deploy'));
     this.button(launchIcon, 'Open the dashboards: Production', () => void commands.execute('aiplat:dashboards'));
-    this.addWidget(this._list);
+    this.addPart(this._list);
   }
 
   protected async load(): Promise<void> {

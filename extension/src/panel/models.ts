@@ -14,7 +14,7 @@ export class Models extends Section {
     this._list.opened.connect((_, row) => this._open(row));
     this._list.toggled.connect((_, row) => this._toggle(row.id));
     this._list.ranged.connect((_, [, last]) => void this._more(last));
-    this.addWidget(this._list);
+    this.addPart(this._list);
   }
 
   protected async load(): Promise<void> {

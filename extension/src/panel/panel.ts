@@ -9,13 +9,12 @@ import { openForm } from './actions';
 import { Button } from './button';
 import { Cluster } from './cluster';
 import { Endpoints } from './endpoints';
+import { divide } from './heights';
 import { Models } from './models';
 import { Pipelines } from './pipelines';
 import { Runs } from './runs';
 import { Section } from './section';
 
-/** How much of the height each section gets at first. */
-const SIZES = [0.22, 0.14, 0.28, 0.2, 0.16];
 /** Milliseconds that a line may be down before it is said: most are back before anybody would have read it. */
 const PATIENCE = 1500;
 
@@ -47,9 +46,14 @@ export class Panel extends SidePanel {
       new Pipelines(_shared, _commands),
       new Cluster(_shared)
     ];
-    this._sections.forEach(section => this.addWidget(section));
+    this._sections.forEach(section => {
+      this.addWidget(section);
+      section.grown.connect(() => this._settle());
+    });
     this.configure(shown);
-    (this.content as AccordionPanel).setRelativeSizes(SIZES);
+    const sections = this.content as AccordionPanel;
+    sections.expansionToggled.connect(() => this._settle(true));
+    sections.handleMoved.connect(() => (this._dragged = true));
     _shared.events.stateChanged.connect(this._state, this);
     _shared.events.job.connect(this._onJob, this);
   }
@@ -67,10 +71,12 @@ export class Panel extends SidePanel {
       }
     });
     this.content.fit();
+    this._settle(true);
   }
 
   dispose(): void {
     window.clearTimeout(this._away);
+    window.cancelAnimationFrame(this._later);
     this._listening?.dispose();
     this._shared.events.stateChanged.disconnect(this._state, this);
     this._shared.events.job.disconnect(this._onJob, this);
@@ -92,6 +98,11 @@ export class Panel extends SidePanel {
     this._listen();
   }
 
+  protected onResize(message: Widget.ResizeMessage): void {
+    super.onResize(message);
+    this._settle(true);
+  }
+
   protected onBeforeHide(message: Message): void {
     this._deaf();
     super.onBeforeHide(message);
@@ -107,6 +118,34 @@ export class Panel extends SidePanel {
     super.onActivateRequest(message);
     const list = this._sections.find(section => section.isVisible)?.node.querySelector<HTMLElement>('.aip-List');
     (list ?? this.node.querySelector<HTMLElement>('.jp-AccordionPanel-title'))?.focus();
+  }
+
+  /**
+   * Share the height among the sections by what they hold, until somebody shares it otherwise.
+   *
+   * Unless all is anew, nothing moves as long as nothing scrolls that need not, nor under a mouse button that is down.
+   */
+  private _settle(anew = false): void {
+    const sections = this.content as AccordionPanel;
+    const open = this._sections.filter(section => !section.isHidden);
+    const gaps = sections.spacing * (open.length - 1) + sections.titleSpace * this._sections.length;
+    const space = sections.node.clientHeight - gaps;
+    window.cancelAnimationFrame(this._later);
+    if (this._dragged || !sections.isVisible || !open.length || space <= 0) {
+      return;
+    }
+    if (!anew && sections.node.matches(':active')) {
+      this._later = window.requestAnimationFrame(() => this._settle());
+      return;
+    }
+    const wishes = open.map(section => section.wish);
+    const heights = divide(space, wishes);
+    const lacks = open.some((section, at) => section.node.clientHeight < Math.min(wishes[at].height, heights[at]) - 1);
+    if (anew || lacks) {
+      const all = this._sections.map(section => heights[open.indexOf(section)] ?? 0);
+      sections.setRelativeSizes(all, false);
+      MessageLoop.sendMessage(sections, Widget.Msg.FitRequest);
+    }
   }
 
   private _listen(): void {
@@ -162,7 +201,7 @@ export class Panel extends SidePanel {
     if (this._banner.isHidden === !!title) {
       this._banner.setHidden(!title);
       // the sections have another height now
-      MessageLoop.postMessage(this.content, Widget.ResizeMessage.UnknownSize);
+      MessageLoop.postMessage(this, Widget.ResizeMessage.UnknownSize);
     }
   }
 
@@ -199,5 +238,7 @@ export class Panel extends SidePanel {
   private _banner: Widget;
   private _status: IStatus | null = null;
   private _away = 0;
+  private _dragged = false;
+  private _later = 0;
   private _listening: IDisposable | null = null;
 }

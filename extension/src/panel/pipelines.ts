@@ -18,7 +18,7 @@ export class Pipelines extends Section {
     this._list.toggled.connect((_, row) => this._toggle(row.id));
     shared.events.pipelineRun.connect(this._onRun, this);
     this.button(runIcon, 'Run a pipeline…', () => openForm(commands, 'pipeline run'));
-    this.addWidget(this._list);
+    this.addPart(this._list);
   }
 
   dispose(): void {

@@ -23,7 +23,7 @@ export class Runs extends Section {
     this._list.opened.connect((_, row) => shared.open('run', row.id));
     this._list.ranged.connect((_, range) => void this._ensure(range));
     this.button(addIcon, 'Train a model…', () => openForm(commands, 'train'));
-    this.addWidget(this._list);
+    this.addPart(this._list);
   }
 
   dispose(): void {
