@@ -17,6 +17,7 @@ import pytest
 
 from aiplat.core import ledger, workspace
 from aiplat.core.errors import UserError
+from tests import warm
 
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
 
@@ -275,13 +276,8 @@ except UserError as error:
 
 
 def begin(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SMALL, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    pipe = subprocess.PIPE
+    return warm.begin(["-c", SMALL, *words], stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 def parts(ws: Any) -> int:

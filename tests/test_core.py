@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from aiplat.core import ledger, workspace
 from aiplat.core.errors import UserError
 from aiplat.core.settings import GATE_KEYS, KEYS, load_settings, settings_text
+from tests import warm
 
 anything = st.text(st.characters(codec="utf-8"), max_size=40)
 names = st.one_of(st.sampled_from([*KEYS, *GATE_KEYS, "risk"]), anything)
@@ -61,10 +61,7 @@ def test_a_password_comes_from_the_environment(tmp_path: Path) -> None:
 def _together(code: str, count: int, cwd: Path) -> list[str]:
     """Run the code in several processes at once; what each printed."""
     running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(i)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for i in range(count)
+        warm.begin(["-c", code, str(i)], cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in range(count)
     ]
     out = [process.communicate(timeout=240)[0] for process in running]
     assert [process.returncode for process in running] == [0] * count, "\n".join(out)

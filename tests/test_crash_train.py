@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from aiplat.core import ledger
 from aiplat.release.verify import verify
 from aiplat.training.runs import runs
+from tests import warm
 from tests.conftest import run_cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -25,10 +25,7 @@ MOMENTS = 40 if os.environ.get("AIPLAT_CAMPAIGN") else 3
 
 
 def _killed_after(seconds: float, home: Path) -> int:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", *TRAIN], cwd=home, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = warm.begin(TRAIN, home, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(seconds)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -42,7 +39,7 @@ def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
     moments = random.Random(0)
     seen = set()
     for number in range(MOMENTS):
-        # the import of the libraries fills the first part: nothing can be half-done there
+        # in the first part the rows are read and the workers are found: nothing can be half-done there
         code = _killed_after(whole * moments.uniform(0.35, 0.98), ws.root)
         assert code in (-signal.SIGKILL, 0)
         assert ledger.breaks(ws) == []
@@ -64,13 +61,12 @@ def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
 
 def test_an_interrupt_keeps_the_best_so_far(ws, ray_address: str) -> None:
     """Ctrl-C, or the stop button, ends the search early: the best of what is there becomes the run."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", *TRAIN[:-4], "--trials", "500", "--candidates", "linear", "--json"],
-        cwd=ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = warm.begin(
+        [*TRAIN[:-4], "--trials", "500", "--candidates", "linear", "--json"], ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )  # fmt: skip
     time.sleep(12)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, out + err
+    assert process.returncode == 0 and "the search was interrupted" in out, out + err
     assert len(json.loads(run_cli("runs", "--json", cwd=ws.root).stdout)["runs"]) == 1
     assert ledger.unfinished(ws) == [] and run_cli("verify", cwd=ws.root).returncode == 0

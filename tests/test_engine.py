@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from aiplat.core.workspace import Workspace, create
 from aiplat.operations import pipeline
 from aiplat.operations.pipelines import engine, recording, recovery, tables
 from aiplat.operations.pipelines.tables import read_run, read_runs, read_steps
+from tests import warm
 from tests.conftest import run_cli
 from tests.servers import free_port, mlflow_server
 
@@ -262,10 +262,7 @@ SLOW = "import os, pathlib, time\npathlib.Path(f'kernel-{n}').write_text(str(os.
 @contextlib.contextmanager
 def started(ws: Workspace, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A command line in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", *words], cwd=ws.root, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    process = warm.begin(words, ws.root, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         yield process
     finally:

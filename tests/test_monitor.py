@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from tests import warm
 from tests.conftest import DATA, run_cli
 from tests.years import START, answer, first_model, simulate
 
@@ -281,7 +281,7 @@ def test_two_checks_at_once_tell_once_and_wrong_settings_name_their_line(home) -
     ws = home(MONITOR)
     _fortnight(ws)
     line = "from aiplat.core.workspace import workspace as w; from aiplat.operations.monitoring.alerting import check_endpoint as c; c(w(), 'loans', {})"
-    both = [subprocess.Popen([sys.executable, "-c", line.format(NOW.timestamp())]) for _ in range(2)]
+    both = [warm.begin(["-c", line.format(NOW.timestamp())]) for _ in range(2)]
     assert [each.wait(120) for each in both] == [0, 0]
     assert len(kept(ws, "loans")) == 14 and [each.count for each in read_incidents(ws)] == [1]
 
@@ -441,11 +441,7 @@ def test_the_scheduler_checks_and_an_alert_starts_a_retraining(
             timedelta(days=1),
         )
         truth("loans", came, target="came_true", row="row")
-    scheduler = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", "scheduler", "run", "--runs", "1"],
-        cwd=ws.root,
-        stdout=subprocess.DEVNULL,
-    )
+    scheduler = warm.begin(["scheduler", "run", "--runs", "1"], ws.root, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 240
         while (

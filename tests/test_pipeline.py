@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from aiplat.operations.kinds import ANY, Kind, from_text, literal
 from aiplat.operations.parameters import checked, declared
 from aiplat.operations.pipeline import run
 from aiplat.release.verify import verify
+from tests import warm
 
 HOSTILE = [
     "'", '"', "'''", '"""', "\\", "\\'", "a\nb\r\nc", "$(touch hacked)", "`touch hacked`", "$HOME {x} {pm.run_uuid}",
@@ -326,10 +326,8 @@ from aiplat.operations.pipeline import run
 for i in range(3):
     print(run('step.ipynb', p=[('number', sys.argv[1])]).notebook)
 """
-    command = [sys.executable, "-c", code]
     workers = [
-        subprocess.Popen([*command, str(n)], cwd=ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for n in range(6)
+        warm.begin(["-c", code, str(n)], ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(6)
     ]
     for number, worker in enumerate(workers):
         out, err = worker.communicate(timeout=280)
@@ -345,9 +343,7 @@ def test_a_killed_run_is_explained_and_closed(ws) -> None:
         "x = 1",
         "import os, pathlib, time\npathlib.Path('kernel').write_text(str(os.getpid()))\ntime.sleep(120)",
     )
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", "pipeline", "run", "step.ipynb"], cwd=ws.root
-    )
+    worker = warm.begin(["pipeline", "run", "step.ipynb"], ws.root)
     deadline = time.monotonic() + 60
     while not (ws.root / "kernel").exists() or not (ws.root / "kernel").read_text():
         assert time.monotonic() < deadline
@@ -373,12 +369,7 @@ def test_a_killed_run_is_explained_and_closed(ws) -> None:
 @pytest.mark.slow
 def test_an_interrupted_run_is_closed(ws) -> None:
     write(ws.root / "step.ipynb", "x = 1", "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(120)")
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", "pipeline", "run", "step.ipynb"],
-        cwd=ws.root,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    worker = warm.begin(["pipeline", "run", "step.ipynb"], ws.root, stderr=subprocess.PIPE)
     while not (ws.root / "begun").exists():
         time.sleep(0.2)
     worker.send_signal(signal.SIGINT)

@@ -29,6 +29,7 @@ from aiplat.release.forgetting import erase, tidy
 from aiplat.release.serving import segments
 from aiplat.release.serving.journal import Journal
 from aiplat.release.truth import truth
+from tests import warm
 from tests.conftest import run_cli
 
 pytestmark = [pytest.mark.timeout(600)]
@@ -401,21 +402,21 @@ def test_truth_that_was_killed_counts_once_when_it_is_told_again(ws) -> None:
     pd.DataFrame({"request_id": [f"r-{n}" for n in range(500)], "y": [n % 2 for n in range(500)]}).to_csv(
         table, index=False
     )
-    line = [sys.executable, "-m", "aiplat.frontends.cli", "monitor", "truth", "loans", str(table), "--target", "y"]
+    line = ["monitor", "truth", "loans", str(table), "--target", "y"]
     stamp, draw = time.monotonic(), random.Random(1)
-    run_cli(*line[3:], cwd=ws.root)
+    run_cli(*line, cwd=ws.root)
     whole = time.monotonic() - stamp
     for _ in range(20 if CAMPAIGN else 3):
         for file in (ws.state / "predictions" / "loans" / "truth").glob("*"):
             file.unlink()
-        process = subprocess.Popen(line, cwd=ws.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = warm.begin(line, ws.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(whole * draw.uniform(0.5, 1.0))
         process.kill()
         process.wait()
-        told = json.loads(run_cli(*line[3:], "--json", cwd=ws.root).stdout)
+        told = json.loads(run_cli(*line, "--json", cwd=ws.root).stdout)
         assert (told["known"], told["predicted"]) == (500, 500)
         assert ledger.unfinished(ws) == [] and ledger.breaks(ws) == []
-    said = run_cli(*line[3:], cwd=ws.root).stdout
+    said = run_cli(*line, cwd=ws.root).stdout
     assert "delivered before" in said and "500 of 500" in said
 
 

@@ -22,7 +22,7 @@ from aiplat.core import ledger
 from aiplat.core.errors import UserError
 from aiplat.core.models import freeze, model_bytes, thaw
 from aiplat.core.refs import checked_bytes, find_model, find_run, list_runs, load_model
-from tests import models
+from tests import models, warm
 
 ROWS = 160
 
@@ -527,13 +527,7 @@ print(models.trained(ws, seed=int(sys.argv[2])).run.id)
 def test_six_processes_in_a_brand_new_workspace(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", LOGS, str(tmp_path / "new"), str(seed)],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        warm.begin(["-c", LOGS, str(tmp_path / "new"), str(seed)], root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for seed in range(6)
     ]
     said = [process.communicate() for process in processes]

@@ -11,7 +11,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from aiplat.operations.pipelines import tables
 from aiplat.operations.schedules.book import Fire, Schedule, read_fires, read_schedule, services, store, table
 from aiplat.operations.schedules.calendars import Calendar, cron, seconds_of_period, zone
 from aiplat.operations.schedules.firing import decide
+from tests import warm
 from tests.conftest import run_cli
 from tests.servers import Postgres, postgres, postgres_programs
 
@@ -217,9 +217,8 @@ class Server:
         self.ws = ws
         self.log = ws.root / f"out-{time.monotonic_ns()}.txt"
         with self.log.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "aiplat.frontends.cli", "scheduler", "run", *args], cwd=ws.root, stdout=out,
-                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, start_new_session=True,
+            self.process = warm.begin(
+                ["scheduler", "run", *args], ws.root, {**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )  # fmt: skip
 
     def __enter__(self) -> Server:

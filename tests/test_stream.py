@@ -10,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from aiplat.core import ledger
 from aiplat.core.errors import UsageError, UserError
+from tests import warm
 from tests.servers import free_port
 
 pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: pip install 'aiplat[streams]'")
@@ -135,10 +135,8 @@ def messages(count: int, seed: int = 3) -> list[bytes]:
 @contextlib.contextmanager
 def streaming(*words: str) -> Iterator[subprocess.Popen[str]]:
     """``aiplat stream run`` in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aiplat.frontends.cli", "stream", "run", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    pipe = subprocess.PIPE
+    process = warm.begin(["stream", "run", *words], stdout=pipe, stderr=pipe, start_new_session=True)
     try:
         yield process
     finally:

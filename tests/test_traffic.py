@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -32,6 +31,7 @@ from aiplat.release.serving import server
 from aiplat.release.serving.changes import history, on_disk, settle, subject
 from aiplat.release.serving.plans import WHOLE, Arm, Plan, allot, follow
 from aiplat.release.serving.sequential import ALPHA, compare, log_evidence, rate_interval
+from tests import warm
 from tests.conftest import run_cli
 
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
@@ -488,22 +488,17 @@ def test_a_change_killed_at_many_moments(here: Site) -> None:
     from aiplat.release.endpoint import deploy, undeploy
 
     url = deploy("credit/1", endpoint="killed").url
-    line = [sys.executable, "-m", "aiplat.frontends.cli", "deploy", "credit/1", "--endpoint", "killed"]
 
     def change(number: int) -> list[str]:
-        return [*line, "--canary", f"2={10 + number}%"]
+        return ["deploy", "credit/1", "--endpoint", "killed", "--canary", f"2={10 + number}%"]
 
     began = time.monotonic()
-    run_cli(*change(0)[3:], cwd=here.ws.root)
+    run_cli(*change(0), cwd=here.ws.root)
     whole = time.monotonic() - began
     moments, seen = random.Random(1), Counter()
     for number in range(1, 1 + (60 if CAMPAIGN else 4)):
-        process = subprocess.Popen(
-            change(number),
-            cwd=here.ws.root,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        process = warm.begin(
+            change(number), here.ws.root, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + whole * moments.uniform(0.5, 1.0)
         while time.monotonic() < end and process.poll() is None:
@@ -518,7 +513,7 @@ def test_a_change_killed_at_many_moments(here: Site) -> None:
         assert plan is not None and plan.arms[1].weight in {1000 + 100 * n for n in range(number + 1)}
         wait(lambda plan=plan: _generations(here.ws, "killed") == {plan.generation})
         assert {int(ask(url, here.rows[:1])[2]["x-model-version"]) for _ in range(10)} <= set(plan.versions)
-    run_cli(*change(99)[3:-1], "2=99%", cwd=here.ws.root)
+    run_cli(*change(99)[:-1], "2=99%", cwd=here.ws.root)
     assert sound(here.ws, "killed").arms[1].weight == 9900
     if CAMPAIGN:
         assert seen["half-done"], "no moment was in the middle of the work"

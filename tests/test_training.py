@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from aiplat.training.columns import usable_columns
 from aiplat.training.problem import classes_of, fold_numbers, hold_out, infer_task, pose, target_values
 from aiplat.training.spaces import Candidate, candidates, dimension, read_space
 from aiplat.training.trials import Rows, Schedule
+from tests import warm
 
 HOSTILE = [
     "[",
@@ -400,18 +400,8 @@ def test_an_unreachable_tracking_server_ends_the_search_at_once(ws, pool_ready: 
 
 def _interrupted(ws, times: int) -> subprocess.CompletedProcess[str]:
     """A search that is sent interrupts once it has shown its first complete trial."""
-    command = [
-        sys.executable,
-        "-m",
-        "aiplat.frontends.cli",
-        "train",
-        "sample:credit?rows=4000",
-        "--target",
-        "approved",
-        "--budget",
-        "90s",
-    ]
-    process = subprocess.Popen(command, cwd=ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = ["train", "sample:credit?rows=4000", "--target", "approved", "--budget", "90s"]
+    process = warm.begin(words, ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
@@ -422,7 +412,7 @@ def _interrupted(ws, times: int) -> subprocess.CompletedProcess[str]:
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.3)
     out, err = process.communicate(timeout=80)
-    return subprocess.CompletedProcess(command, process.returncode, out, "".join(seen) + err)
+    return subprocess.CompletedProcess(words, process.returncode, out, "".join(seen) + err)
 
 
 @pytest.mark.slow

@@ -235,16 +235,18 @@ class Homes:
 
     def begin(self, verb: str, *words: str, person: str = "") -> subprocess.Popen[str]:
         """The command line in the served folder: what somebody else does meanwhile."""
-        command = [sys.executable, "-m", "aiplat", *verb.split(), *words]
-        env = self.environment | ({"AIPLAT_USER": person} if person else {})
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.root, env=env, stdout=pipe, stderr=pipe, text=True)
+        return warm.begin([*verb.split(), *words], self.root, self._of(person), stdout=pipe, stderr=pipe)
 
     def run(self, verb: str, *words: str, person: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end."""
+        return warm.run([*verb.split(), *words], self.root, self._of(person), 240)
+
+    def _of(self, person: str) -> dict[str, str]:
+        """The environment of somebody else's command line."""
         environment = self.environment | ({"AIPLAT_USER": person} if person else {})
         environment.pop("PYTHONWARNINGS")  # for kernels
-        return warm.run([*verb.split(), *words], self.root, environment, 240)
+        return environment
 
 
 class Visit:
