@@ -143,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     if not os.environ.get("AIPLAT_DEBUG"):
         warnings.simplefilter("ignore")  # warnings of libraries are for the people who build aiplat
+    # nbformat brings jsonschema, which would make a grammar of IRIs here, for 1.5 s of CPU: no notebook has one to check
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
         code = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
