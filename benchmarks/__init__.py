@@ -33,6 +33,7 @@ BENCHMARKS = {
     "panel_paint": "benchmarks.lab:panel_paint",
     "panel_refresh": "benchmarks.rest:panel_refresh",
     "batch_scoring": "benchmarks.batch:batch_scoring",
+    "batch_vs_raydata": "benchmarks.batch:batch_vs_raydata",
     "serving_vs_mlflow": "benchmarks.serving:serving_vs_mlflow",
     "serving_vs_fastapi": "benchmarks.serving:serving_vs_fastapi",
     "serving_vs_rayserve": "benchmarks.rayserve:serving_vs_rayserve",

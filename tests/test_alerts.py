@@ -725,6 +725,15 @@ def test_alerts_of_monitors_are_told_once_and_can_be_waited_for(told: Workspace,
     ]
 
 
+def test_a_figure_of_any_column_can_be_an_alert(told: Workspace) -> None:
+    from aiplat.operations.monitoring.alerting import alert_name
+
+    columns = ["hours worked", "hours  worked", "hours\tworked", "h" * 300, "h" * 299 + "x"]
+    names = [alert_name("loans", f"missing.{column}") for column in columns]
+    assert len({alerts.raise_alert(told, name, "0.3 are missing") for name in names}) == len(columns)
+    assert all(alerts.clear_alert(told, name) for name in names)
+
+
 def test_verbs_of_whoever_is_on_call(told: Workspace, hook: Hook) -> None:
     assert "nothing is wrong" in run_cli("alerts", "list", cwd=told.root).stdout
     good = run_cli("alerts", "test", cwd=told.root)

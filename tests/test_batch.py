@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
@@ -362,6 +364,382 @@ def test_two_with_one_job(here) -> None:
     import pandas as pd
 
     same(pd.read_parquet("scores.parquet"), plain)
+
+
+# ---------------------------------------------------------------- what was there before stays
+
+
+def answer(place: Path, ids: Any) -> Path:
+    """A part: the ids of people, and what the model says of each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": ids, "prediction": ["yes"] * len(ids)}), place)
+    return place
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_a_refusal_stays_a_refusal(here, scheme: str) -> None:
+    from aiplat.data.databases import read_database
+    from aiplat.release.batch import predict
+
+    _, rows, _ = here
+    folder_of(rows.head(2000), Path("people"))
+    place = f"{scheme}:bank.db?table=scores"
+    others = [f"customer {number}" for number in range(2000)]
+    seed_table(scheme, "scores", others)  # as many rows as the answer will have
+    for _ in range(3):
+        with pytest.raises(UserError, match="has a table 'scores' already"):
+            predict("credit", "people", out=place, keep=["id"])
+        assert read_database(place)["customer"].tolist() == others
+
+
+def seed_table(scheme: str, name: str, customers: list[str]) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    import duckdb
+
+    with closing(sqlite3.connect("bank.db") if scheme == "sqlite" else duckdb.connect("bank.db")) as bank:
+        bank.execute(f"CREATE TABLE {name} (customer TEXT)")
+        bank.execute("BEGIN")
+        for customer in customers:
+            bank.execute(f"INSERT INTO {name} VALUES (?)", [customer])
+        bank.execute("COMMIT")
+
+
+@pytest.mark.parametrize("name", ["main.scores", "SCORES", "Scores"])
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_no_table_is_dropped_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, name: str) -> None:
+    from aiplat.data.databases import read_database
+    from aiplat.release.batches.outputs import to_table
+    from aiplat.release.batches.places import Place
+
+    monkeypatch.chdir(tmp_path)
+    seed_table(scheme, "scores", ["ana"])
+    place, part = Place("table", f"{scheme}:bank.db?table={name}"), answer(tmp_path / "part.parquet", [1, 2])
+    with pytest.raises(UserError, match=f"has a table '{name}' already\n"):
+        to_table(place, [part], delivery="t")
+    assert read_database(f"{scheme}:bank.db?table=scores")["customer"].tolist() == ["ana"]
+    to_table(place, [part], replace=True, delivery="t")
+    assert read_database(f"{scheme}:bank.db?table=scores")["id"].tolist() == [1, 2]
+    to_table(place, [part], delivery="t")  # of this delivery: nothing is left to be done
+    seed_view = f"CREATE VIEW people AS SELECT * FROM {name}"
+    import sqlite3
+
+    import duckdb
+
+    with sqlite3.connect("bank.db") if scheme == "sqlite" else duckdb.connect("bank.db") as bank:
+        bank.execute(seed_view)
+    with pytest.raises(UserError, match="has a table 'people' already"):
+        to_table(Place("table", f"{scheme}:bank.db?table=people"), [part])
+
+
+DELIVERED = """
+import os, signal, sys
+from aiplat.release.batches import jobs
+inner = jobs.deliver
+def deliver(*given, **more):
+    if sys.argv[1] == "after":
+        inner(*given, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+jobs.deliver = deliver
+from aiplat.release.batch import predict
+predict("credit", "people", out=sys.argv[2], keep=["id"])
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_killed_while_it_delivers_a_table(here, scheme: str, when: str) -> None:
+    from aiplat.data.databases import read_database
+    from aiplat.release.batch import predict
+
+    ws, rows, plain = here
+    folder_of(rows, Path("people"))
+    place = f"{scheme}:bank.db?table=scores"
+    process = warm.begin(["-c", DELIVERED, when, place], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, wrong = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL and parts(ws), wrong
+    if when == "before":  # somebody else makes a table of as many rows in the meantime
+        seed_table(scheme, "scores", ["ana"] * len(rows))
+        with pytest.raises(UserError, match="has a table 'scores' already"):
+            predict("credit", "people", out=place, keep=["id"])
+        assert set(read_database(place)["customer"]) == {"ana"}
+        return
+    said = predict("credit", "people", out=place, keep=["id"])
+    assert said.rows == said.kept == len(rows)
+    same(read_database(place), plain)
+    with pytest.raises(UserError, match="has a table 'scores' already"):
+        predict("credit", "people", out=place, keep=["id"])
+
+
+def test_no_folder_of_others_is_emptied(here) -> None:
+    import fsspec
+    import pandas as pd
+
+    from aiplat.release.batch import predict
+
+    _, rows, plain = here
+    store = fsspec.filesystem("memory")
+    folder_of(rows, Path("people"))
+    for number, file in enumerate(sorted(Path("people").iterdir())):
+        store.put_file(str(file), f"/others/loans/part-0000{number}-spark.parquet")
+    for mark in (Path("people/_SUCCESS"), Path("spark/_SUCCESS")):  # Spark's mark is not ours
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+    Path("spark/part-00000.parquet").write_text("precious")
+    store.pipe_file("/others/spark/_SUCCESS", b"")
+    store.pipe_file("/others/spark/part-00000.parquet", b"precious")
+    before = store.find("/others")
+    for out, data, says in (
+        ("memory://others/loans/", "memory://others/loans/*.parquet", "holds the input|is the input"),
+        ("memory://others/", "memory://others/loans/*.parquet", "holds the input"),
+        ("memory://others/loans/part-00001-spark.parquet", "memory://others/loans/", "a file of the input"),
+        ("memory://others/loans/", "people", "other things in it"),
+        ("memory://others/spark/", "people", "other things in it"),
+        ("spark/", "people", "other things in it"),
+        ("people/part-1.parquet", "people", "a file of the input"),
+        ("people/part-1.parquet", "people/*.parquet", "a file of the input"),
+        (f"file://{Path('people').absolute()}/part-1.parquet", "people", "a file of the input"),
+    ):
+        with pytest.raises(UserError, match=says):
+            predict("credit", data, out=out)
+    assert store.find("/others") == before and Path("spark/part-00000.parquet").read_text() == "precious"
+    for _ in range(2):  # an answer of before is replaced, also one that was never completed
+        predict("credit", "people", out="memory://answers/scores/", keep=["id"])
+        store.rm("/answers/scores/_SUCCESS")
+        store.pipe_file("/answers/scores/_delivering", b"written by aiplat predict\n")
+    names = store.glob("/answers/scores/part-*.parquet")
+    same(pd.concat([pd.read_parquet(f"memory:/{name}") for name in names]), plain)
+
+
+def test_one_schema_in_an_object_store(tmp_path: Path) -> None:
+    import fsspec
+    import pyarrow.parquet as pq
+
+    from aiplat.release.batches.outputs import to_folder
+    from aiplat.release.batches.places import Place
+
+    mixed = [answer(tmp_path / "0.parquet", [1, 2]), answer(tmp_path / "1.parquet", [1.5, None])]
+    to_folder(Place("folder", "memory://kinds/scores/"), mixed, tmp_path)
+    store = fsspec.filesystem("memory")
+    kinds = [str(pq.read_schema(store.open(n)).field("id").type) for n in store.glob("/kinds/scores/part-*")]
+    assert kinds == ["double", "double"]
+    mixed[0] = answer(tmp_path / "0.parquet", [2**53 + 1, 2])
+    to_folder(Place("folder", "memory://kinds/scores/"), mixed, tmp_path)
+    first = pq.read_table(store.open("/kinds/scores/part-00000.parquet"))
+    assert first["id"].to_pylist() == ["9007199254740993", "2"], "no float holds it: text"
+
+
+@pytest.mark.parametrize("address", ["memory://both/{}.csv", "{}.csv", "memory://both/{}/", "same/"])
+def test_two_answers_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pandas as pd
+
+    from aiplat.release import batch
+    from aiplat.release.batches.places import Place
+
+    monkeypatch.chdir(tmp_path)
+    kind = "folder" if address.endswith("/") else "csv"
+    place = {who: address.format(who) for who in "ab"}
+
+    def write(who: str) -> str:
+        try:
+            batch.write(pd.DataFrame({"who": [who] * 100_000}), Place(kind, place[who]), tmp_path)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def found(who: str) -> list[str]:
+        files = [f"{place[who]}part-00000.parquet"] if kind == "folder" else [place[who]]
+        read = pd.read_parquet if kind == "folder" else pd.read_csv
+        return sorted({str(value) for file in files for value in read(file)["who"]})
+
+    for _ in range(4):
+        with ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(write, "ab"))
+        if place["a"] == place["b"]:  # one of them is there, whole; the other one may be told to repeat
+            assert "" in said and len(found("a")) == 1
+        else:
+            assert said == ["", ""] and [found("a"), found("b")] == [["a"], ["b"]]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+import pandas as pd
+from aiplat.release import batch
+from aiplat.release.batches import outputs
+from aiplat.release.batches.places import Place
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+kind, out, when = sys.argv[1:]
+rename = pathlib.Path.rename
+if when == "filling":
+    outputs.tables = die
+else:  # the answer of before is put aside, the new one is not there yet
+    pathlib.Path.rename = lambda *given: (rename(*given), die())
+batch.write(pd.DataFrame({"id": [1]}), Place(kind, out), pathlib.Path("scratch"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "out", "when"),
+    [("folder", "scores/", "filling"), ("folder", "scores/", "renaming"), ("csv", "scores.csv", "filling"), ("parquet", "scores.parquet", "filling")],
+)  # fmt: skip
+def test_a_killed_writer_leaves_nothing_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, out: str, when: str
+) -> None:
+    import pandas as pd
+
+    from aiplat.release import batch
+    from aiplat.release.batches import outputs
+    from aiplat.release.batches.places import Place
+
+    monkeypatch.chdir(tmp_path)
+    Path("scratch").mkdir()
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    place, frame = Place(kind, out), pd.DataFrame({"id": [2]})
+    batch.write(frame, place, Path("scratch"))
+    for _ in range(2):
+        process = warm.begin(["-c", KILLED, kind, out, when], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _, wrong = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL and [name for name in os.listdir() if name[0] == "."], wrong
+        if when == "renaming":  # the answer of before is nowhere else: only another answer takes its place
+            with monkeypatch.context() as patch, pytest.raises(UserError, match="cannot be written"):
+                patch.setattr(outputs, "tables", full)
+                batch.write(frame, place, Path("scratch"))
+            assert list(Path().glob(".*/old/part-00000.parquet")) and not Path(out).exists()
+        batch.write(frame, place, Path("scratch"))
+        assert sorted(os.listdir()) == [out.rstrip("/"), "scratch"] and not os.listdir("scratch")
+
+    # what a living one is making is left alone, and what is made for another name
+    others, inner = Path(f".{out.rstrip('/')}.more.tmp1.making"), outputs.tables
+    others.mkdir()
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(outputs, "tables", inner)
+        batch.write(pd.DataFrame({"id": [3]}), place, Path("scratch"))
+        return inner(*given)
+
+    monkeypatch.setattr(outputs, "tables", meanwhile)
+    batch.write(frame, place, Path("scratch"))
+    assert sorted(os.listdir()) == [others.name, out.rstrip("/"), "scratch"] and not os.listdir("scratch")
+    assert (pd.read_csv if kind == "csv" else pd.read_parquet)(out)["id"].tolist() == [2]
+
+
+def test_neither_the_input_nor_aiplats_own_databases(here) -> None:
+    from aiplat.release.batch import predict
+
+    ws, rows, _ = here
+    rows.head(50).to_csv("x.csv", index=False)
+    before = Path("x.csv").read_bytes()
+    with pytest.raises(UserError, match="is the input"):
+        predict("credit", Path("x.csv"), out="x.csv")
+    assert Path("x.csv").read_bytes() == before
+    rows.head(50).to_parquet("x.parquet")
+    Path("lake").mkdir()
+    rows.head(50).to_parquet("lake/it's.parquet")
+    kept = {path: path.read_bytes() for path in (Path("x.parquet"), Path("lake/it's.parquet"))}
+    for query, out in (
+        ("SELECT * FROM 'x.parquet'", "x.parquet"),
+        ("SELECT * FROM x.parquet WHERE age > 1", "./x.parquet"),
+        ('FROM "x.csv"', f"file://{Path('x.csv').absolute()}"),
+        ("SELECT * FROM read_parquet(['nosuch.parquet', 'x.parquet'])", "x.parquet"),
+        ("SELECT * FROM 'lake/it''s.parquet'", "lake/it's.parquet"),
+        ("SELECT l.* FROM x.csv JOIN 'lake/*.parquet' AS l USING (age)", "lake/"),
+    ):
+        for address in ("duckdb::memory:?query=", "duckdb:?query="):
+            with pytest.raises(UserError, match=r"(is|holds) the input"):
+                predict("credit", address + query, out=out)
+    predict("credit", "duckdb::memory:?query=SELECT *, 'lake' AS x, 'y' AS lake FROM 'x.parquet'", out="y.parquet")
+    predict("credit", "duckdb::memory:?query=SELECT *, 'y' AS lake FROM 'x.parquet'", out="y.parquet")
+    assert {path: path.read_bytes() for path in kept} == kept and Path("x.csv").read_bytes() == before
+    for name in ("ledger.db", "other.db"):
+        with pytest.raises(UserError, match="inside aiplat's own state"):
+            predict("credit", "x.csv", out=f"sqlite:{ws.state / name}?table=ledger", replace=True)
+    seed_table("sqlite", "people", ["ana"])
+    with pytest.raises(UserError, match="is the input"):
+        predict("credit", "sqlite:bank.db?table=people", out="sqlite:./bank.db?table=People", replace=True)
+
+
+def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from aiplat.release.batches.outputs import to_file
+    from aiplat.release.batches.places import Place
+
+    part = answer(tmp_path / "p.parquet", pa.array([9007199254740993, None, 1]))
+    to_file(Place("csv", str(tmp_path / "o.csv")), [part], tmp_path)
+    assert (tmp_path / "o.csv").read_text() == "id,prediction\n9007199254740993,yes\n,yes\n1,yes\n"
+
+
+def test_queries_without_rows_and_of_many_kinds(here) -> None:
+    import sqlite3
+
+    import pandas as pd
+
+    from aiplat.release.batch import predict
+    from aiplat.release.batches.spooling import spool, spooled
+
+    _, rows, _ = here
+    with sqlite3.connect("bank.db") as bank:
+        rows.head(100).to_sql("people", bank, index=False)
+    with pytest.raises(UserError, match="has no rows"):
+        predict("credit", "sqlite:bank.db?query=SELECT * FROM people WHERE id < 0", out="x.csv")
+    import pyarrow as pa
+
+    spool(iter([pa.table({"id": [1, 2]}), pa.table({"id": ["x"]})]), Path("spool"))
+    source = spooled(Path("spool"), "people")
+    assert source is not None and pd.read_parquet("spool/rows-000000.parquet")["id"].tolist() == ["1", "2", "x"]
+
+
+def connected(url: str) -> Any:
+    """A connection, once the server has started up: its port is open before."""
+    import psycopg
+
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return psycopg.connect(url, autocommit=True)
+        except psycopg.OperationalError:
+            assert time.monotonic() < end, "PostgreSQL does not answer"
+            time.sleep(0.1)
+
+
+def test_postgresql_keeps_instants_options_and_tables(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    import datetime
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from aiplat.release.batches.outputs import to_table
+    from aiplat.release.batches.places import Place
+    from tests.servers import postgres, postgres_programs
+
+    if not postgres_programs():
+        pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
+    noon = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
+    instants = {"at": pa.array([noon], pa.timestamp("us", "Europe/Berlin")), "prediction": [1.0]}
+    pq.write_table(pa.table(instants), tmp_path / "p.parquet")
+    with postgres(tmp_path_factory.mktemp("pg")) as server, contextlib.closing(connected(server.url())) as bank:
+        place = Place("table", f"{server.url()}?table=scores&sslmode=disable")
+        to_table(place, [tmp_path / "p.parquet"], delivery="one")
+        ((name,),) = bank.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert name == "scores" and bank.execute("SELECT at FROM scores").fetchall() == [(noon,)]
+        to_table(place, [tmp_path / "p.parquet"], delivery="one")  # it is there already
+        for token, table in (("two", "scores"), ("", "scores"), ("two", "public.scores")):
+            with pytest.raises(UserError, match="already"):
+                to_table(Place("table", f"{server.url()}?table={table}"), [tmp_path / "p.parquet"], delivery=token)
+        bank.execute("DELETE FROM scores")
+        with pytest.raises(UserError, match="already"):
+            to_table(place, [tmp_path / "p.parquet"], delivery="one")  # it bears the token, but somebody changed it
+        to_table(place, [tmp_path / "p.parquet"], replace=True)
+        assert bank.execute("SELECT count(*) FROM scores").fetchall() == [(1,)]
 
 
 MEMORY = """

@@ -25,7 +25,8 @@ from aiplat.operations.monitoring.distances import (
     rates_differ,
 )  # fmt: skip
 from aiplat.operations.monitoring.domains import separation
-from aiplat.operations.monitoring.drift import Prepared, drift
+from aiplat.operations.monitoring.domains import words as words_of
+from aiplat.operations.monitoring.drift import ColumnDrift, Drift, Prepared, drift
 from aiplat.operations.monitoring.samples import Levels, Numbers, kind_of, sample
 
 FEW = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)), min_size=1, max_size=60)
@@ -64,7 +65,9 @@ def test_cells_keep_the_order_of_whatever_floats(a: list[float], b: list[float])
         bins_of_numbers(x, y)
     ordered = np.sort(y.values)
     assert (np.diff(placed.cells[np.argsort(y.values)].astype(int)) >= 0).all()
-    assert np.array_equal(placed.nth(np.arange(len(b))), ordered)
+    found, upto = placed.nth(np.arange(len(b)))
+    assert np.array_equal(found, ordered)
+    assert np.array_equal(upto, np.searchsorted(ordered, ordered, side="right"))
     assert np.array_equal(placed.upto(x.values), np.searchsorted(ordered, x.values, side="right"))
 
 
@@ -296,7 +299,7 @@ def test_texts_and_embeddings() -> None:
     def letters(rows: int, share: float) -> pd.DataFrame:
         texts = [" ".join(rng.choice(fraud if rng.random() < share else common, 12)) + f" {n}" for n in range(rows)]
         middle = (rng.random(rows) < share)[:, None] * 1.2
-        vectors = pd.DataFrame(rng.normal(size=(rows, 24)) + middle, columns=[f"e_{n}" for n in range(24)])
+        vectors = pd.DataFrame(rng.normal(size=(rows, 80)) + middle, columns=[f"e_{n}" for n in range(80)])
         return pd.concat([pd.DataFrame({"letter": texts}), vectors], axis=1)
 
     known = Prepared(letters(1500, 0.05))
@@ -342,3 +345,80 @@ def test_rates_and_empty_samples() -> None:
     assert rates_differ(100, 100, 100, 100) == 1.0 and rates_differ(0, 50, 50, 50) < 1e-10
     nobody = bins_of_levels(Levels((), np.zeros(0, dtype=np.int64), 3), Levels(("a",), np.array([4])))
     assert nobody.now.sum() == 4 and nobody.before.sum() == 3 and psi(nobody) > 0
+
+
+def column(found: Drift, name: str) -> ColumnDrift:
+    """A column that was compared."""
+    each = found.column(name)
+    assert each is not None
+    return each
+
+
+@pytest.mark.parametrize("empty", ["now", "before", "both"])
+def test_a_text_column_without_a_text_is_survived(empty: str) -> None:
+    rng = np.random.default_rng(13)
+    words = ["please", "send", "me", "the", "new", "card", "for", "my", "account"]
+
+    def letters(rows: int, gone: bool) -> pd.Series:
+        return pd.Series(
+            [None if gone else " ".join(rng.choice(words, 6)) + f" {n}" for n in range(rows)], dtype=object
+        )
+
+    before, now = letters(900, empty != "now"), letters(400, empty != "before")
+    said = words_of(before, now)
+    assert said.separation.auc.value is None and said.separation.p == 1.0
+    if empty == "now":
+        found = drift(pd.DataFrame({"letter": now}), pd.DataFrame({"letter": before}), classifier=False)
+        letter = column(found, "letter")
+        assert letter.kind == "text" and letter.missing == (0.0, 1.0) and found.drifted == [letter]
+
+
+def features(rows: int, rng: np.random.Generator, wide: int = 10) -> pd.DataFrame:
+    """Columns that somebody numbered, and another one."""
+    return pd.DataFrame(rng.normal(size=(rows, wide + 1)), columns=[*(f"V{n}" for n in range(1, wide + 1)), "x"])
+
+
+def test_numbered_columns_are_columns_too() -> None:
+    rng = np.random.default_rng(14)
+    known = Prepared(features(5000, rng))
+    assert set(known.single) == set(known.kinds) and list(known.vectors) == ["V"]
+    shifted = features(1000, rng)
+    shifted["V3"] += 0.5
+    found = drift(shifted, known, classifier=False)
+    assert [each.name for each in found.drifted] == ["V3"] and column(found, "V3").psi > 0.1
+    assert found.headline[0] == "1 of 11 columns has drifted: V3"
+    gone = features(1000, rng)
+    gone["V3"] = np.nan
+    found = drift(gone, known, classifier=False)
+    assert column(found, "V3").missing == (0.0, 1.0) and column(found, "V").missing == (0.0, 1.0)
+    assert [each.name for each in found.drifted] == ["V3"] and column(found, "V").rows == (5000, 1000)
+    holes = features(1000, rng)
+    holes = holes.mask(rng.random(holes.shape) < 0.4)
+    found = drift(holes, known, classifier=False)
+    assert {each.name for each in found.drifted} == set(known.single) and column(found, "V").missing[1] > 0.98
+    turn = features(1000, rng)
+    turn[[f"V{n}" for n in range(1, 11)]] += 0.12
+    found = drift(turn, known, classifier=False)
+    assert [each.name for each in found.drifted] == ["V"]
+    assert found.headline == ("no column by itself, but V1 to V10 together have drifted", "warn")
+    calm = [drift(features(600, rng), known, classifier=False) for _ in range(30)]
+    assert not any(each.drifted for each in calm) and calm[0].headline[0] == "none of 11 columns has drifted"
+
+
+def test_wide_embeddings_are_vectors_alone_and_their_gaps_count() -> None:
+    rng = np.random.default_rng(15)
+    known = Prepared(features(400, rng, wide=96))
+    assert list(known.single) == ["x"] and list(known.vectors) == ["V"]
+    gone = features(300, rng, wide=96)
+    gone.loc[:59, "V7"] = np.nan
+    found = drift(gone, known, classifier=False)
+    assert column(found, "V").missing == (0.0, 0.2) and [each.name for each in found.drifted] == ["V"]
+    assert found.headline[0] == "1 of 2 columns has drifted: V"
+    lists = [
+        pd.DataFrame({"e": list(rng.normal(size=(rows, wide)))}) for rows, wide in ((300, 16), (200, 16), (200, 32))
+    ]
+    assert not drift(lists[1], lists[0], classifier=False).drifted
+    other = drift(lists[2], lists[0], classifier=False)
+    assert column(other, "e").missing == (0.0, 1.0) and column(other, "e").drifted, (
+        "of another length: none of them fits"
+    )

@@ -167,6 +167,12 @@ def test_what_is_told_works_as_it_stands(fleet: Fleet, tmp_path: Path) -> None:
     assert python == "python"
     first = subprocess.run([sys.executable, *words], cwd="/", capture_output=True, text=True)
     assert first.returncode == 0 and "credit-1-" in first.stdout, first.stderr
+    (release,) = (out / "channel" / "releases").iterdir()
+    before = (release / "manifest.json").read_bytes()
+    renewed = fleet.aiplat("export", "credit/1", "--to", "edge", "--out", str(out))
+    assert renewed.returncode == 0, renewed.stderr
+    assert list((out / "channel" / "releases").iterdir()) == [release], "the same release has one folder"
+    assert (release / "manifest.json").read_bytes() == before
     told = (out / "README.md").read_text()
     (ask,) = [one.strip() for one in told.splitlines() if one.strip().startswith("printf")]
     asked = shlex.split(ask.partition(" | ")[0])[2]
@@ -459,3 +465,358 @@ def test_ray_serve_runs_the_configuration_of_the_manifest(
     finally:
         serve.delete(application["name"])
     assert list((tmp_path / "records").rglob("*.parquet")), "the predictions were not kept"
+
+
+KEPT = {"name": "toy", "version": 1, "model_digest": "d" * 64, "classes": []}
+
+
+def _toy(factor: float, kind: int = 11, name: str = "x") -> bytes:
+    """A graph that multiplies numbers (ONNX's 11, DOUBLE) or dates (7, INT64)."""
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node("Cast", [name], ["wide"], to=TensorProto.DOUBLE), helper.make_node("Mul", ["wide", "k"], ["variable"])]  # fmt: skip
+    ends = [helper.make_tensor_value_info(one, of, ["n", 1]) for one, of in ((name, kind), ("variable", 11))]
+    constant = helper.make_tensor("k", TensorProto.DOUBLE, [1], [factor])
+    graph = helper.make_graph(nodes, "toy", ends[:1], ends[1:], [constant])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
+@dataclass
+class Toys:
+    """A channel of models of one operator, and one device."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        from aiplat.release.exporting.device import Device
+        from aiplat.release.exporting.edge import public_pem, signing_key
+
+        self.key = signing_key(self.folder / "edge.pem")
+        self.public, self.channel = public_pem(self.key), self.folder / "channel"
+        self.device = Device(self.folder / "device", self.public)
+
+    def publish(self, version: int = 1, **more: Any) -> Any:
+        from aiplat.release.exporting.edge import publish
+
+        about, files = {**KEPT, "version": version, **more}, {"model.onnx": _toy(version)}
+        return publish(self.channel, self.key, about=about, files=files, rows=[{"x": 2.0}], days=30)
+
+    def update(self) -> str:
+        return self.device.update(str(self.channel))
+
+    def answer(self) -> float:
+        return float(self.device.model().predict([{"x": 2.0}])[0]["prediction"])
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> Toys:
+    return Toys(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["model.onnx", "manifest.json"])
+def test_a_device_mends_a_release_that_was_damaged_on_it(toys: Toys, lost: str) -> None:
+    from aiplat.release.exporting.device import NotTrusted
+
+    toys.publish()
+    toys.update()
+    assert "nothing new" in toys.update()
+    for damage in (lambda file: file.write_bytes(file.read_bytes()[:-3] + b"xyz"), Path.unlink):
+        damage(toys.device.home / "current" / lost)
+        with pytest.raises(NotTrusted):
+            toys.answer()
+        toys.update()
+        assert toys.answer() == 2.0 and toys.device.state()["sequence"] == 1
+    # what is damaged is no release to go back to
+    toys.publish(2)
+    toys.update()
+    (toys.device.home / "current" / lost).unlink()
+    toys.publish(3)
+    toys.update()
+    assert toys.answer() == 6.0 and "toy-1-" in toys.device.rollback() and toys.answer() == 2.0
+
+
+@pytest.mark.parametrize("state", [b"", b"{}", b"[]", b'{"sequence": "1"}', b"\xff\x00", None])
+def test_a_device_that_forgot_what_it_saw_does_not_follow(toys: Toys, state: bytes | None) -> None:
+    """Otherwise a pointer that was replayed would bring an old release back."""
+    from aiplat.release.exporting.device import NotTrusted
+
+    toys.publish()
+    old = (toys.channel / "latest.json").read_bytes()
+    toys.publish(2)
+    toys.update()
+    (toys.channel / "latest.json").write_bytes(old)
+    kept = toys.device.home / "state.json"
+    if state is None:
+        kept.unlink()
+    else:
+        kept.write_bytes(state)
+    for act in (toys.update, toys.device.rollback):
+        with pytest.raises(NotTrusted, match=r"state\.json"):
+            act()
+    assert toys.answer() == 4.0, "what is in use goes on answering"
+    (toys.folder / "public.pem").write_bytes(toys.public)
+    from aiplat.release.exporting.device import main
+
+    assert main(["--home", str(toys.device.home), "--key", str(toys.folder / "public.pem"), "status"]) == 1
+
+
+def test_a_number_that_was_published_twice_is_refused(
+    toys: Toys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A channel that was restored from a copy counts on from there: devices that saw its number already would stay where they are."""
+    import shutil
+
+    from aiplat.release.exporting.device import NotTrusted, main
+
+    toys.publish()
+    shutil.copytree(toys.channel, tmp_path / "copy")
+    assert toys.publish(2).sequence == 2
+    toys.update()
+    shutil.rmtree(toys.channel)
+    os.rename(tmp_path / "copy", toys.channel)
+    assert toys.publish(3).sequence == 2
+    (toys.folder / "public.pem").write_bytes(toys.public)
+    words = ["--home", str(toys.device.home), "--key", str(toys.folder / "public.pem"), "update", str(toys.channel)]
+    assert main(words) == 1 and toys.answer() == 4.0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "number 2" in said[0] and "toy-3-" in said[0] and "publish" in said[1]
+    (toys.device.home / "current" / "model.onnx").unlink()
+    with pytest.raises(NotTrusted, match="number 2"):
+        toys.update()  # nor is it a way around the number
+    toys.publish(3)
+    assert "toy-3-" in toys.update() and toys.answer() == 6.0 and "nothing new" in toys.update()
+    # taken out on the device: the pointer is the one that was seen
+    toys.publish(4)
+    toys.update()
+    toys.device.rollback()
+    assert "nothing new" in toys.update() and toys.answer() == 6.0
+    # a device of before this was remembered goes on
+    kept = toys.device.home / "state.json"
+    kept.write_text(json.dumps({name: value for name, value in toys.device.state().items() if name != "manifest"}))
+    assert "nothing new" in toys.update()
+    toys.publish(5)
+    assert "toy-5-" in toys.update() and toys.answer() == 10.0
+
+
+def test_a_device_remembers_what_it_saw_before_a_release_is_in_use(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut right after the first release: what is missing then was lost, and is not a device's first day."""
+    toys.publish()
+    replace = os.replace
+
+    def cut(source: Any, goal: Any) -> None:
+        replace(source, goal)
+        if Path(goal).name == "current":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", cut)
+        toys.update()
+    assert toys.device.current and (toys.device.home / "state.json").exists()
+    toys.update()
+    assert toys.answer() == 2.0 and toys.device.state()["sequence"] == 1
+
+
+def test_a_device_does_not_try_a_graph_twice_that_it_cannot_load(
+    toys: Toys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import hashlib
+
+    from aiplat.release.exporting.device import main, opened
+    from aiplat.release.exporting.edge import sealed
+
+    toys.publish()
+    toys.update()
+    bad, graph = toys.publish(2).release, b"of another runtime"
+    place, pointer = toys.channel / "releases" / bad, toys.channel / "latest.json"
+    told = opened("manifest", (place / "manifest.json").read_bytes(), toys.public)
+    told["files"]["model.onnx"] = {"sha256": hashlib.sha256(graph).hexdigest(), "bytes": len(graph)}
+    (place / "model.onnx").write_bytes(graph)
+    (place / "manifest.json").write_bytes(data := sealed("manifest", told, toys.key))
+    latest = opened("latest", pointer.read_bytes(), toys.public) | {"manifest_sha256": hashlib.sha256(data).hexdigest()}
+    pointer.write_bytes(sealed("latest", latest, toys.key))
+    (toys.folder / "public.pem").write_bytes(toys.public)
+    words = ["--home", str(toys.device.home), "--key", str(toys.folder / "public.pem"), "update", str(toys.channel)]
+    assert main(words) == 1 and "does not work on this device" in capsys.readouterr().err
+    assert bad in toys.device.state()["bad"] and toys.answer() == 2.0
+    assert not (toys.device.home / "releases" / bad).exists()
+    assert main(words) == 1 and "did not work on this device" in capsys.readouterr().err
+    toys.publish(3)
+    toys.update()
+    assert toys.answer() == 6.0
+
+
+def test_a_device_fetches_names_of_any_language(toys: Toys) -> None:
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    toys.publish(name="prüfung 審査")
+    handler = functools.partial(Quiet, directory=str(toys.folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert "prüfung" in toys.device.update(f"http://127.0.0.1:{server.server_port}/channel")
+        finally:
+            server.shutdown()
+    assert toys.answer() == 2.0
+
+
+def test_a_device_reads_dates_as_the_endpoint_does(tmp_path: Path) -> None:
+    from aiplat.release.exporting.device import Model
+    from aiplat.release.exporting.edge import publish, signing_key
+    from aiplat.release.serving.fields import Invalid, moments
+
+    said: list[str | None] = ["2026-03-31", "1678-01-01", "2261-12-31T23:59:59", "2026-03-31T12:00:00+02:00", "2026-03-31T12:00:00Z", None]  # fmt: skip
+    files = {"model.onnx": _toy(1.0, kind=7, name="when")}
+    rows = [{"when": one} for one in said]
+    done = publish(tmp_path / "c", signing_key(tmp_path / "k"), about=KEPT, files=files, rows=rows, days=1)
+    model = Model(tmp_path / "c" / "releases" / done.release)
+    assert [one["prediction"] for one in model.predict(rows)] == moments("when", said).view("int64").astype(float).tolist()  # fmt: skip
+    for bad in ("9999-12-31", "1677-12-31", "2262-01-01", "0001-01-01T00:00:00+05:00", "soon", "now", 5):
+        with pytest.raises(ValueError, match=r"row 1 has .* as 'when'"):
+            model.predict([{"when": None}, {"when": bad}])
+        with pytest.raises(Invalid):
+            moments("when", [str(bad)])
+
+
+def test_a_release_that_was_published_does_not_change(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing again moves the pointer and nothing else, so that it may end at any moment."""
+    from aiplat.release.exporting.device import Device
+
+    one = toys.publish()
+    place = toys.channel / "releases" / one.release
+    before = {file.name: (file.read_bytes(), file.stat().st_ino) for file in place.iterdir()}
+    pointer, replace = (toys.channel / "latest.json").read_bytes(), os.replace
+
+    def cut(source: Any, goal: Any) -> None:
+        if Path(goal).name == "latest.json":
+            raise KeyboardInterrupt
+        replace(source, goal)
+
+    for version in (1, 2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", cut)
+            toys.publish(version)
+        assert (toys.channel / "latest.json").read_bytes() == pointer
+        device = Device(toys.folder / f"new {version}", toys.public)
+        assert one.release in device.update(str(toys.channel))
+    two = toys.publish()
+    assert (two.release, two.sha256, two.sequence) == (one.release, one.sha256, 2)
+    assert {file.name: (file.read_bytes(), file.stat().st_ino) for file in place.iterdir()} == before
+    # what differs in anything that is said of it is another release
+    assert len({one.release, toys.publish(note="other").release, toys.publish(2).release}) == 3
+    assert {file.name: (file.read_bytes(), file.stat().st_ino) for file in place.iterdir()} == before
+    # what was damaged in the channel is made whole under the same manifest
+    (place / "model.onnx").write_bytes(b"damaged")
+    assert toys.publish().sha256 == one.sha256 and (place / "model.onnx").read_bytes() == before["model.onnx"][0]
+
+
+def test_a_pointer_is_written_when_its_release_is_on_the_disk(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[tuple[int, int]] = set()
+    fsync, replace, told = os.fsync, os.replace, []
+
+    def noted(handle: int) -> None:
+        found = os.fstat(handle)
+        synced.add((found.st_dev, found.st_ino))
+        fsync(handle)
+
+    def pointing(source: Any, goal: Any) -> None:
+        if Path(goal).name == "latest.json":
+            for one in [Path(source), toys.channel, *toys.channel.rglob("releases/**/*"), toys.channel / "releases"]:
+                found = one.stat()
+                told.append((one.name, (found.st_dev, found.st_ino) in synced))
+        replace(source, goal)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", pointing)
+    toys.publish()
+    assert {"model.onnx", "manifest.json", "releases"} <= {name for name, _ in told} and all(done for _, done in told), told  # fmt: skip
+    synced.clear()
+    monkeypatch.setattr(os, "replace", replace)
+    toys.publish()
+    found = toys.channel.stat()
+    assert (found.st_dev, found.st_ino) in synced, "the new pointer may be gone after a power cut"
+
+
+def _pods(folder: Path) -> list[dict[str, Any]]:
+    """The pods that a manifest of KServe or KubeRay asks for."""
+    if (folder / "manifest.yaml").exists():
+        return [yaml.safe_load((folder / "manifest.yaml").read_text())["spec"]["predictor"]]
+    cluster = yaml.safe_load((folder / "rayservice.yaml").read_text())["spec"]["rayClusterConfig"]
+    return [one["template"]["spec"] for one in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def test_no_secret_is_mounted_where_kubernetes_mounts_its_own(fleet: Fleet, for_ray: Path, tmp_path: Path) -> None:
+    """The API's token goes to /var/run/secrets, which is /run/secrets in Debian: below a read-only volume, no folder can be made for it."""
+    done = fleet.aiplat("export", "credit/2", "--to", "kserve", "--out", str(tmp_path / "k"))
+    assert done.returncode == 0, done.stderr
+    own = Path("/run/secrets/kubernetes.io/serviceaccount")
+    for folder in (tmp_path / "k", for_ray):
+        for pod in _pods(folder):
+            for one in pod["containers"]:
+                mounts = {mount["name"]: Path(mount["mountPath"]) for mount in one["volumeMounts"]}
+                for place in mounts.values():
+                    real = Path(str(place).replace("/var/run", "/run", 1))
+                    assert not own.is_relative_to(real) and not real.is_relative_to(own), f"{place} of {one['name']}"
+                env = {variable["name"]: variable.get("value") for variable in one["env"]}
+                assert env["AIPLAT_TOKENS"] == str(mounts["tokens"] / "tokens.json")
+        assert "--from-file=tokens.json=" in (folder / "README.md").read_text()
+
+
+def test_an_image_has_the_libraries_that_wheels_leave_to_the_system(tmp_path: Path) -> None:
+    """LightGBM's wheel leaves libgomp to the system, and images of Python without a compiler lack it."""
+    from importlib.metadata import version
+
+    from aiplat.release.exporting.images import write_image
+    from aiplat.release.exporting.kuberay import write_ray_image
+    from aiplat.release.serving.answers import Bundle
+    from aiplat.release.serving.fields import Field, Schema
+    from aiplat.release.serving.processes import Order
+
+    (tmp_path / "b").mkdir()
+    schema, order = Schema((Field("age", "number"),)), Order("credit", "", "")
+    bundle = Bundle(tmp_path / "b", "credit", 4, "d" * 64, "e" * 64, "binary", "y", "1", ("0", "1"), schema, "original")
+    ours = ["numpy", "scikit-learn", "xgboost-cpu", "onnxruntime", "pyarrow", "scipy", "pandas"]
+    for number, (names, needed) in enumerate(((ours, False), ([*ours, "lightgbm"], True))):
+        lines = [f"{name}=={version(name)}" for name in names]
+        plain, ray = tmp_path / f"plain{number}", tmp_path / f"ray{number}"
+        plain.mkdir()
+        ray.mkdir()
+        write_image(bundle, plain, lines, order)
+        write_ray_image(bundle, ray, lines, order, "{}")
+        for out in (plain, ray):
+            recipe = (out / "Dockerfile").read_text().splitlines()
+            install = [line for line in recipe if "apt-get install -y --no-install-recommends libgomp1 " in line]
+            assert len(install) == needed and all("rm -rf /var/lib/apt/lists/*" in line for line in install)
+            users = [line for line in recipe if line.startswith("USER ")]
+            assert users[-1] in ("USER 10001", "USER 1000")
+            if needed:
+                before = [line for line in recipe[: recipe.index(install[0])] if line.startswith(("USER ", "FROM "))]
+                assert before[-1] == ("USER root" if out == ray else "FROM ${BASE}")
+                assert recipe.index(install[0]) < recipe.index("COPY requirements.txt .")
+
+
+@pytest.mark.parametrize("name", ["2024-credit", "7", "3" * 80, "credit", "Ä1 credit"])
+def test_objects_of_kubernetes_have_names_of_services(name: str) -> None:
+    """A service's name begins with a letter (RFC 1035), and both operators make services by the name that they are given."""
+    import re
+
+    from aiplat.release.exporting.kuberay import ray_steps, rayservice
+    from aiplat.release.exporting.manifests import kserve, kserve_steps
+    from aiplat.release.serving.answers import Bundle
+    from aiplat.release.serving.fields import Field, Schema
+
+    schema = Schema((Field("age", "number"),))
+    bundle = Bundle(Path("b"), name, 4, "d" * 64, "e" * 64, "binary", "y", "1", ("0", "1"), schema, "onnx")
+    served, ray = kserve(bundle, "i:1"), rayservice(bundle, "i:1", "{}")
+    head = ray["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    for made, pod, steps in ((served, served["spec"]["predictor"], kserve_steps), (ray, head, ray_steps)):
+        called, readme = made["metadata"]["name"], steps(bundle, "i:1")
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", called) and len(called) <= 53
+        assert f"/{called} " in readme and made["metadata"]["labels"]["app.kubernetes.io/name"] == called
+        (secret,) = (one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one)
+        assert f"create secret generic {secret} " in readme

@@ -321,18 +321,18 @@ def test_the_time_of_a_run_is_limited(ws: Workspace, ray_address: str) -> None:
 def test_a_locked_database_is_waited_for(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody holds the ledger's database while the run goes on."""
     monkeypatch.setenv("AIPLAT_RAY", "local")
-    notebook(ws, "step", "n: int = 1", "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(1)")
-    held = threading.Event()
+    wait = "end = time.time() + 120\nwhile not pathlib.Path('held').exists() and time.time() < end: time.sleep(0.05)"
+    notebook(ws, "step", "n: int = 1", f"import pathlib, time\npathlib.Path('begun').touch()\n{wait}")
 
     def hold() -> None:
         until((ws.root / "begun").exists)
         with tables.transaction(ws):
-            held.set()
+            (ws.root / "held").touch()  # the step ends after this
             time.sleep(17)  # longer than SQLite's own patience
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert pipeline.run("step.ipynb").outcome == "done" and held.is_set()
+    assert pipeline.run("step.ipynb").outcome == "done" and (ws.root / "held").exists()
     holder.join()
     sound(ws)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -340,6 +341,204 @@ def test_late_truth_raises_an_alert_of_a_window_that_was_judged_before(home) -> 
     truth("loans", came[3], target="came_true", row="row")
     assert check_endpoint(ws, "loans", now).rules[0].told == "cleared"
     assert check_endpoint(ws, "loans", now).renewed == 0
+
+
+def test_truth_is_judged_however_late_and_whenever_it_is_corrected(home) -> None:
+    """Truth of eighty windows ago, a correction that leaves the count as it was, rows written after the look: each is looked at again, once."""
+    from aiplat.operations.monitoring.alerting import check_endpoint
+    from aiplat.operations.monitoring.windows import kept
+    from aiplat.release.truth import truth
+
+    ws = home("[monitor:loans]\nwindow = 1d\nalerts = roc_auc < 0.75\nminimum = 40\n")
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    _, came = answer(ws, "loans", people(60, 60, turned=True), "granted", START, timedelta(days=1))
+    now = START + timedelta(days=80, minutes=1)
+    assert check_endpoint(ws, "loans", now.timestamp()).looked == 80
+
+    truth("loans", came, target="came_true", row="row")
+    late = check_endpoint(ws, "loans", now.timestamp())
+    assert late.renewed == 1 and late.rules[0].told == "raised"
+    truth("loans", came.assign(came_true=1 - came["came_true"]), target="came_true", row="row")
+    corrected = check_endpoint(ws, "loans", now.timestamp())
+    assert corrected.renewed == 1 and corrected.rules[0].told == "cleared"
+    assert (corrected.rules[0].value or 0.0) > 0.75
+
+    answer(ws, "loans", people(50, 61), "granted", START + timedelta(days=70), timedelta(days=1))
+    assert check_endpoint(ws, "loans", now.timestamp()).renewed == 1
+    assert [w.rows for w in kept(ws, "loans") if w.rows] == [60, 50]
+    assert check_endpoint(ws, "loans", now.timestamp()).renewed == 0
+    gone = now + timedelta(days=30)  # the log is kept for 90 days: what it has lost is not looked at again
+    assert truth("loans", came[:50], target="came_true", row="row").corrected == 50
+    assert check_endpoint(ws, "loans", gone.timestamp()).renewed == 0
+
+
+def test_a_check_is_due_when_there_is_something_to_see(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiplat.operations.monitoring import alerting, triggers
+    from aiplat.release.forgetting import tidy
+    from aiplat.release.truth import truth
+
+    ws = home("[monitor:loans]\nwindow = 1d\nalerts = roc_auc < 0.85\nminimum = 100\n")
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    _, came = answer(ws, "loans", people(140, 60), "granted", START, timedelta(days=1))
+    day = (START + timedelta(hours=12)).timestamp()
+    assert triggers.due(ws, day) == ["loans"], "never checked"
+    assert alerting.check_endpoint(ws, "loans", day).looked == 0
+    assert triggers.due(ws, day) == [], "the first window goes on"
+    later = (START + timedelta(days=3, hours=12)).timestamp()
+    assert triggers.due(ws, later) == ["loans"]
+    alerting.check_endpoint(ws, "loans", later)
+    assert triggers.due(ws, later) == []
+
+    for part in np.array_split(np.arange(len(came)), 10):
+        truth("loans", came.iloc[part], target="came_true", row="row")
+    assert triggers.due(ws, later) == ["loans"]
+    with monkeypatch.context() as dying:
+        dying.setattr(alerting, "settle", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            alerting.check_endpoint(ws, "loans", later)
+    assert triggers.due(ws, later) == ["loans"], "a check that died has not been"
+    alerting.check_endpoint(ws, "loans", later)
+    assert triggers.due(ws, later) == [], "truth of an older window than the newest is no reason to look for ever"
+    tidy(ws, "loans", now=START)
+    assert triggers.due(ws, later) == [], "packed files bring no news"
+
+
+def test_one_strange_truth_hides_nothing(home) -> None:
+    from aiplat.operations.monitoring.alerting import check_endpoint
+    from aiplat.operations.monitoring.figures import look
+    from aiplat.operations.monitoring.references import References
+    from aiplat.operations.monitoring.rules import watch
+    from aiplat.release.truth import truth
+
+    ws = home("[monitor:loans]\nwindow = 1d\nalerts = roc_auc < 0.85\nminimum = 100\n")
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    _, came = answer(ws, "loans", people(300, 60, turned=True), "granted", START, timedelta(days=1))
+    came["came_true"] = came["came_true"].astype(str).where(came.index != 5, "unknown")
+    assert truth("loans", came, target="came_true", row="row").strange == {"unknown": 1}
+    (rule,) = check_endpoint(ws, "loans", (START + timedelta(days=1, minutes=1)).timestamp()).rules
+    assert rule.told == "raised" and (rule.value or 1.0) < 0.3
+    seen = look(ws, watch(ws.settings, "loans"), START, START + timedelta(days=1), References(ws, "loans"))
+    assert seen.metrics["roc_auc"].n == 299
+    assert seen.notes == ["1 truths are no class of the model and were left out: 'unknown' (1)"]
+    strange = came.assign(came_true=came["came_true"].map({"0": "no", "1": "yes"}).fillna("unknown"))
+    truth("loans", strange, target="came_true", row="row")
+    (rule,) = check_endpoint(ws, "loans", (START + timedelta(days=1, minutes=1)).timestamp()).rules
+    assert rule.state == "unknown" and "truth is known" in rule.why, "no truth is missing"
+
+
+def test_an_alert_outlives_neither_its_windows_nor_a_death(home) -> None:
+    """Other windows in the settings, or a death between telling and writing it down: whoever is well again is told so."""
+    from aiplat.operations.incidents import read_incidents
+    from aiplat.operations.monitoring.alerting import check_endpoint, settle
+    from aiplat.operations.monitoring.rules import Figure, watch
+    from aiplat.operations.monitoring.windows import Window, keep, tell
+
+    rules = "[monitor:loans]\nwindow = {}\nminimum = 100\nalerts = drift.psi.income > 0.2\n"
+    ws = home(rules.format("1d"))
+    first_model(ws, "loans", people(1600, 1), "granted", logistic)
+    for day in range(7):
+        rows = people(250 if day == 0 else 700, 500 + day, poorer=0.5 if day == 0 else 1.0)
+        answer(ws, "loans", rows, "granted", START + timedelta(days=day), timedelta(days=1))
+    assert check_endpoint(ws, "loans", (START + timedelta(days=1, minutes=1)).timestamp()).rules[0].told == "raised"
+    ws = home(rules.format("1w"))
+    assert check_endpoint(ws, "loans", (START + timedelta(days=7, minutes=1)).timestamp()).rules[0].told == "cleared"
+    assert read_incidents(ws, open_only=True) == []
+
+    watched, at = watch(ws.settings, "loans"), START.timestamp()
+    for bad, told in ((True, "raised"), (False, "cleared")):
+        figures: dict[str, Figure] = {"drift.psi.income": (0.3 if bad else 0.1, None, None)}
+        keep(ws, Window("loans", at, at + 604800, 1, 300, figures=figures))
+        assert settle(ws, watched)[0].told == told
+        tell(ws, "loans", "drift.psi.income", "", 0.0)  # as if it had died before
+    assert read_incidents(ws, open_only=True) == []
+
+
+def test_an_alert_stands_however_many_windows_follow(home) -> None:
+    from aiplat.operations.monitoring.alerting import settle
+    from aiplat.operations.monitoring.rules import Figure, watch
+    from aiplat.operations.monitoring.windows import Window, keep
+
+    ws = home("[monitor:loans]\nalerts = drift.psi.income > 0.2 until 0.1\n")
+    watched, start = watch(ws.settings, "loans"), START.timestamp()
+    for number in range(1002):
+        value = 0.3 if number == 0 else 0.15
+        figures: dict[str, Figure] = {"drift.psi.income": (value, None, None)}
+        keep(ws, Window("loans", start + 86400 * number, start + 86400 * (number + 1), 1, 300, figures=figures))
+        if number in (0, 1001):
+            (line,) = settle(ws, watched)
+            assert line.state == "raised" and line.since == START.isoformat()
+    assert not line.told
+
+
+def test_whoever_sees_few_windows_knows_an_alert_that_stood_before_them(home) -> None:
+    """An alert that is held by its ``until`` for longer than a report or a page looks back, and then is cleared."""
+    from aiplat.frontends.answering import Kept, answering
+    from aiplat.frontends.endpointview import courses_of
+    from aiplat.operations.monitoring.alerting import settle
+    from aiplat.operations.monitoring.report import report
+    from aiplat.operations.monitoring.rules import Figure, watch
+    from aiplat.operations.monitoring.windows import Window, keep
+    from aiplat.release.serving.plans import Arm, Plan
+
+    figure, day = "drift.psi.income", timedelta(days=1)
+    ws = home(f"[monitor:loans]\nalerts = {figure} > 0.2 until 0.1\n")
+    (ws.state / "predictions" / "loans" / "date=2025-01-06").mkdir(parents=True)
+    plan = Plan("loans", "loans", 1, "single", (Arm(1, 10_000, "b1", "1" * 64),))
+    watched = watch(ws.settings, "loans")
+
+    def pass_day(number: int, value: float) -> None:
+        start, figures = (START + number * day).timestamp(), dict[str, Figure]({figure: (value, None, None)})
+        keep(ws, Window("loans", start, start + day.total_seconds(), 1, 300, figures=figures))
+        settle(ws, watched)
+
+    def reported(number: int) -> tuple[str, Sequence[tuple[float, float]]]:
+        """What a report says that ends with this day: in words, and in its picture."""
+        last = START + number * day
+        found = report("loans", since=last.isoformat(), until=(last + day).isoformat())
+        return found.alerts[f"monitor:loans:{figure}"], next(t.raised for t in found.tracks if t.name == figure)
+
+    for number in range(100):
+        pass_day(number, 0.3 if number == 3 else 0.15)
+    began, end = START + 3 * day, (START + 100 * day).timestamp()
+    words, raised = reported(99)
+    assert words.startswith(f"raised since {began:%Y-%m-%d}") and len(raised) == 1 and raised[0][1] == end
+    seen = answering(ws, "loans", Kept(), None, plan)
+    assert seen is not None and len(seen.windows) == 30
+    (column,) = courses_of(seen)[3]
+    assert column.stands and column.rule == watched.rules[0].text
+
+    pass_day(100, 0.05)
+    pass_day(101, 0.15)
+    assert reported(101)[0].startswith(f"well since {START + 100 * day:%Y-%m-%d}")
+    assert reported(101)[1][0][1] == end, "its picture shows the day when it was cleared"
+    assert reported(90)[0].startswith(f"raised since {began:%Y-%m-%d}"), "as it was then"
+    assert reported(2)[0].startswith("well since")
+    seen = answering(ws, "loans", Kept(), None, plan)
+    assert seen is not None and not courses_of(seen)[3][0].stands and courses_of(seen)[3][0].raised[0][1] == end
+
+
+def test_an_endpoint_that_cannot_be_checked_stops_no_other(home) -> None:
+    from aiplat.core.errors import UserError
+    from aiplat.operations.incidents import read_incidents
+    from aiplat.operations.monitoring import alerting, triggers
+
+    ws = home("[monitor]\nwindow = 1d\nminimum = 100\nalerts = drift.psi.income > 0.2\n")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for name in ("aaa", "loans"):
+        first_model(ws, name, people(1600, 1), "granted", logistic)
+        answer(ws, name, people(250, 5, poorer=0.5), "granted", midnight - timedelta(days=2), timedelta(days=1))
+    next((ws.state / "predictions" / "aaa").glob("date=*/*.parquet")).write_bytes(b"not parquet, of some length")
+    with pytest.raises(UserError, match="the check of aaa failed: the predictions of aaa cannot be read") as said:
+        alerting.check(home=ws.root)
+    assert [each.name for each in read_incidents(ws, open_only=True)] == ["monitor:loans:drift.psi.income"]
+    assert "loans: 1 alert" in str(said.value.result)
+
+    keeper, now = triggers.Keeper(ws), time.time()
+    assert keeper.look(now) and keeper.child is not None and keeper.child.wait(120) == 1
+    with pytest.raises(UserError, match="a check has failed"):
+        keeper.look(now)
+    assert not keeper.look(now), "not at once again"
+    assert "the predictions of aaa cannot be read" in (ws.state / "monitor.log").read_text()
 
 
 def flats(rows: int, seed: int, *, larger: float = 1.0, dearer: float = 1.0) -> pd.DataFrame:

@@ -238,7 +238,7 @@ def test_looking_races_with_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 FULL = """
-import resource, sys, numpy as np
+import resource, sys, time, numpy as np
 from pathlib import Path
 from types import SimpleNamespace
 from aiplat.release.serving.journal import Journal
@@ -254,7 +254,8 @@ resource.prlimit(journal.writer, resource.RLIMIT_FSIZE, (512, hard))
 for number in range(200, 1200):
     add(number)
     number % 100 or journal.flush(0.05)
-journal.flush(0.5)
+end = time.monotonic() + 60
+while not journal.flush(0.5) and not journal.trouble and time.monotonic() < end: pass  # until the process that writes has tried
 print(journal.waiting, journal.dropped, journal.written, bool(journal.trouble), flush=True)
 resource.prlimit(journal.writer, resource.RLIMIT_FSIZE, (hard, hard))
 assert journal.flush(60), journal.trouble
@@ -296,6 +297,9 @@ def test_a_disk_that_is_really_full(ws) -> None:
                     file.write(b"x" * 4096)
             for number in range(300):
                 assert add(journal, f"r-{number}"), "an answer was disturbed by a full disk"
+            end = time.monotonic() + 60
+            while not journal.flush(0.3) and not journal.trouble and time.monotonic() < end:
+                pass  # until the process that writes has tried
             assert not journal.flush(0.3) and journal.waiting == 300 and "cannot be written" in journal.trouble
             assert found(ws) == [("first", 0)], "reading needs no room on that disk"
             stuffing.unlink()
@@ -494,3 +498,187 @@ def test_performance_of_an_endpoint_from_the_command_line(ws) -> None:
     assert parity[0][3] == pytest.approx(min(rates) / max(rates))
     shown = run_cli("monitor", "performance", "loans", cwd=ws.root).stdout
     assert "Performance of loans" in shown and "estimates held" in shown
+
+
+def bundle(ws, version: int) -> None:
+    """What a version that answers in this file predicts."""
+    about = {"name": "loans", "version": version, "task": "binary", "positive": "1", "model_digest": str(version) * 64}
+    ws.path("endpoints", "loans", "bundles", str(version), "bundle.json").write_text(json.dumps(about))
+
+
+def test_two_versions_that_are_equally_wrong_are_equal_however_long_the_log_is(ws, monkeypatch) -> None:
+    """One in ten requests is the canary's. At first both are wrong in half of the cases, then in one of ten; the newest truth is not known."""
+    from aiplat.release.serving import truth as versions
+    from aiplat.release.serving.plans import Arm, Plan
+
+    monkeypatch.setattr(versions, "LATEST", 1500)
+    draw, told = np.random.default_rng(0), []
+    with journal_of(ws) as journal:
+        for hour in range(40):
+            for version, rows in ((3, 900), (4, 100)):
+                came = draw.integers(0, 2, rows)
+                said = np.where(draw.random(rows) < (0.5 if hour < 10 else 0.1), 1 - came, came)
+                name, role = f"{version}-{hour}", "champion" if version == 3 else "canary"
+                scores = np.where(said, 0.6, 0.4) + draw.uniform(-0.1, 0.1, rows)
+                whole = SimpleNamespace(prediction=said, scores=np.column_stack([1 - scores, scores]), classes=[0, 1])
+                journal.add(
+                    name,
+                    version,
+                    str(version) * 64,
+                    role,
+                    {"age": np.full(rows, 30.0)},
+                    whole,
+                    MARCH + 3600 * hour,
+                    0.001,
+                )
+                if hour < 36:
+                    told.append(
+                        pd.DataFrame({"request_id": name, "row": range(rows), "y": came, "wrong": said != came})
+                    )
+    for version in (3, 4):
+        bundle(ws, version)
+    known = pd.concat(told, ignore_index=True)
+    truth("loans", known, target="y", row="row")
+    plan = Plan("loans", "loans", 1, "canary", (Arm(3, 9000, "3", "3" * 64), Arm(4, 1000, "4", "4" * 64)))
+    begun = datetime.fromtimestamp(MARCH, UTC)
+    judged = versions.measured(ws, plan, begun)
+    by_version = known.groupby(known["request_id"].str[0])["wrong"].agg(["sum", "size"])
+    assert [judged[version].wrong for version in (3, 4)] == [*by_version.itertuples(index=False, name=None)]
+    assert [ok for ok, _ in versions.compared(plan, judged)] == [None, None], versions.compared(plan, judged)
+    assert 1 / 12 < len(judged[4].outcome.truth) / len(judged[3].outcome.truth) < 1 / 6, "the same hours are compared"
+    alone = versions.measured(ws, plan, begun, ("accuracy",), alone=True)
+    assert [len(alone[version].outcome.truth) for version in (3, 4)] == [1500, 1500]
+
+
+def test_a_flag_that_is_empty_in_one_file_stays_a_flag(ws) -> None:
+    """A file with a column of nothing but gaps takes part in any type of that column, also one that was written as text before."""
+    flags: dict[str, list[bool | None]] = {
+        "r-0": [True, False, None],
+        "r-1": [None, None, None],
+        "r-2": [False, None, True],
+    }
+    for number, (request, values) in enumerate(flags.items()):
+        with journal_of(ws, worker=f"w{number}") as journal:
+            columns = {
+                "flag": np.array(values, dtype=object), "age": np.array([30.0, np.nan, 1.0]),
+                "job": np.array(["cook", None, None] if number != 1 else [None] * 3, dtype=object),
+            }  # fmt: skip
+            journal.add(request, 3, "3" * 64, "main", columns, answer(0.2, 0.5, 0.7), MARCH + number, 0.001)
+    with journal_of(ws, worker="one") as journal:  # one row, as plain values
+        journal.add("s", 3, "3" * 64, "main", {"flag": np.array([None], dtype=object)}, answer(0.5), MARCH + 9, 0.001)
+
+    def seen() -> list[bool | None]:
+        return predictions.read(ws, "loans")["flag"].tolist()
+
+    every = [value for values in flags.values() for value in values] + [None]
+    assert seen() == every
+    assert predictions.read(ws, "loans")["job"].dropna().tolist() == ["cook", "cook"]
+    segments.pack(next(iter(segments.days(predictions.folder(ws, "loans")))), few=2)
+    assert seen() == every
+
+
+def test_evidence_of_performance_names_the_model_that_answered(ws) -> None:
+    from aiplat.core import evidence
+    from aiplat.operations.monitoring.performance import performance
+
+    with journal_of(ws) as journal:
+        for number, (version, role) in enumerate([(3, "champion"), (4, "shadow"), (5, "champion")]):
+            for row in range(20):
+                journal.add(
+                    f"{version}-{row}",
+                    version,
+                    str(version) * 64,
+                    role,
+                    {"age": np.array([30.0])},
+                    answer(0.3 + row / 50),
+                    MARCH + 86_400 * number + row,
+                    0.001,
+                )
+    for version in (3, 4, 5):
+        bundle(ws, version)
+    for until, version in (("2026-03-03", 3), ("", 5)):
+        performance("loans", until=until)
+        assert evidence.find(ws, "performance", limit=1)[0].model_digest == str(version) * 64
+
+
+class Killed(BaseException):
+    """What is raised in the place of a kill."""
+
+
+@pytest.mark.parametrize("work", ["pack", "forget"])
+def test_more_files_than_are_remembered_and_a_kill_at_every_step(tmp_path: Path, monkeypatch, work: str) -> None:
+    """More files go in one piece of work than the list remembers; none of them comes back, wherever it is killed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    monkeypatch.setattr(segments, "REMEMBERED", 3)
+    monkeypatch.setattr(segments, "ENOUGH", 200)  # bytes: a packing is several replacements, of six files each
+    rows, there = [f"r-{number:02}" for number in range(24)], Path.replace
+
+    def seen(day: Path) -> list[str]:
+        return sorted(name for file in segments.live(day) for name in segments.rows_of(file)["request_id"].to_pylist())
+
+    def do(day: Path) -> None:
+        if work == "pack":
+            segments.pack(day, few=2, wait=True)
+        else:
+            segments.forget(day, lambda table: pc.less(table["request_id"], "r-12"))
+
+    step, done = 0, False
+    while not done:
+        day = tmp_path / str(step)
+        for name in rows:
+            segments.store(pa.table({"request_id": [name], "version": [3]}), day / f"w-{name}.parquet")
+        steps = 0
+
+        def dies(real, day=day, at=step):
+            def act(path: Path, *args, **kwargs):
+                nonlocal steps
+                if path.parent == day and path.suffix in (".json", ".parquet"):
+                    steps += 1
+                    if steps > at:  # and nothing is done any more
+                        raise Killed
+                return real(path, *args, **kwargs)
+
+            return act
+
+        with monkeypatch.context() as dying:
+            dying.setattr(Path, "replace", dies(there))
+            dying.setattr(Path, "unlink", dies(Path.unlink))
+            try:
+                do(day)
+                done = True
+            except Killed:
+                pass
+        left = rows if work == "pack" else rows[12:]
+        assert seen(day) == left if done else seen(day) in (rows, left), f"killed at step {step}"
+        do(day)
+        assert seen(day) == left, f"killed at step {step}, and done again"
+        segments.pack(day, few=2, wait=True)
+        segments.pack(day, few=2, wait=True)
+        assert seen(day) == left and not any((day / f"w-{name}.parquet").exists() for name in rows[:12])
+        step += 1
+    assert step > 24 / 2
+
+
+def test_a_file_that_is_written_once_more_is_not_forgotten_while_it_is_there(tmp_path: Path, monkeypatch) -> None:
+    """Its writer was killed before it could say that it was written, and it was packed meanwhile, with more than are remembered."""
+    import pyarrow as pa
+
+    monkeypatch.setattr(segments, "REMEMBERED", 3)
+    day, table = tmp_path / "date=2026-03-01", pa.table({"request_id": ["r"], "version": [3]})
+    files = [day / f"w-{number:02}.parquet" for number in range(12)]
+    for file in files:
+        segments.store(table, file)
+    assert segments.pack(day) == 12
+    real = segments._write
+
+    def meanwhile(*args):
+        segments.store(table, files[0])  # it comes while the next ones are packed
+        return real(*args)
+
+    monkeypatch.setattr(segments, "_write", meanwhile)
+    for number in range(12, 24):
+        segments.store(table, day / f"w-{number:02}.parquet")
+    segments.pack(day)
+    assert sum(segments.rows_of(file).num_rows for file in segments.live(day)) == 24

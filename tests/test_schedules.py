@@ -599,7 +599,8 @@ def test_a_run_whose_driver_is_killed_is_taken_up_again(ws) -> None:
     (ws.root / "stay").touch()
     put(ws, scheduled("s", 3600, float(int(time.time())) - 5, pipeline="again", file=str(pipelines / "again.toml")))
     with Server(ws, "--runs", "1") as running:
-        until(lambda: (ws.root / "ran.txt").exists(), running.said)
+        ran = ws.root / "ran.txt"
+        until(lambda: ran.exists() and ran.read_text().endswith("\n"), running.said)  # not only opened
         (run,) = tables.read_runs(ws)
         assert run.driver is not None
         os.kill(run.driver["pid"], signal.SIGKILL)

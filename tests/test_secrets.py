@@ -190,3 +190,28 @@ def test_what_is_no_secret_arrives_as_it_was(pieces: list[str]) -> None:
     redactor = Redactor()
     redactor.add("a secret of letters that never comes")
     assert "".join(redactor.feed("s", piece) for piece in pieces) + redactor.flush("s") == "".join(pieces)
+
+
+def test_a_tokens_file_is_nobody_elses_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the file gets its name, only its owner may read it; it is not given other rights for a moment first."""
+    from aiplat.core.workspace import create
+    from aiplat.release.serving.tokens import add
+
+    create(tmp_path / "home", user="ana")
+    named, replace = {}, Path.replace
+
+    def seen(self: Path, target: Path) -> Path:
+        named[Path(target).name] = self.stat().st_mode & 0o777
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
+    add("shop", out=str(tmp_path / "token"), home=tmp_path / "home")
+    assert named["token"] == named["tokens.json"] == 0o600, named
+
+
+def test_private_columns_are_read_in_one_way(tmp_path: Path) -> None:
+    """With commas or on lines of their own; a name may hold spaces."""
+    from aiplat.core.settings import load_settings
+
+    (tmp_path / "settings.ini").write_text("[aiplat]\n[serving]\nprivate = ssn, full name,\n  card\n  ssn\n")
+    assert load_settings(tmp_path).private == ("ssn", "full name", "card")

@@ -73,10 +73,11 @@ def plan(generation: int, *arms: tuple[int, int]) -> Plan:
 
 
 def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Return when a condition holds."""
-    end = time.monotonic() + seconds
+    """Return when a condition holds; it is looked at once more after its time, in which this process may have stood still."""
+    end, late = time.monotonic() + seconds, False
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        assert not late, "it did not happen"
+        late = time.monotonic() > end
         time.sleep(0.01)
 
 
@@ -314,7 +315,8 @@ def test_after_the_machine_was_switched_off_up_starts_what_was_deployed(make) ->
     found = server.start(other, NAME)
     server.stop(ws, NAME)
     for pid in found.pids:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # the first may have ended the others
+            os.kill(pid, signal.SIGTERM)
     wait(lambda: not any(map(_there, found.pids)))
     assert server.missing(other) == {NAME: ""} and Crew.read(folder_of(other, NAME))
     env = {"AIPLAT_HOME": str(other.root), "AIPLAT_RAY": "127.0.0.1:9"}
@@ -533,8 +535,13 @@ def test_tokens_forged_ended_of_another_scope_and_taken_back(make) -> None:
         and call(found.url, "/metrics", token=good.token)[0] == 403
     )
     assert call(found.url, "/healthz")[0] == 200
-    short = tokens.add("short", expires="4s", home=home)
-    wait(lambda: call(found.url, token=short.token)[0] == 200)
+    for seconds in (4, 8, 16, 32):  # a machine may stand still until a token has ended
+        short, end = tokens.add(f"short-{seconds}", expires=f"{seconds}s", home=home), time.monotonic() + seconds
+        while not (known := call(found.url, token=short.token)[0] == 200) and time.monotonic() < end:
+            time.sleep(0.01)
+        if known:
+            break
+    assert known
     wait(lambda: call(found.url, token=short.token)[0] == 401)
     tokens.revoke("shop", home=home)
     wait(lambda: all(call(found.url, token=good.token)[0] == 401 for _ in range(10)), 5)  # by every worker
@@ -545,8 +552,10 @@ def test_tokens_forged_ended_of_another_scope_and_taken_back(make) -> None:
 def test_a_limit_on_requests_is_shared_by_the_workers(make) -> None:
     ws = make(rate="50/m")
     found = server.start(ws, NAME)
+    begun = time.monotonic()
     statuses = [call(found.url)[0] for _ in range(70)]
-    assert 50 <= statuses.count(200) <= 53 and statuses.count(429) == 70 - statuses.count(200)
+    most = 51 + (time.monotonic() - begun) * 50 / 60  # meanwhile more become free
+    assert 50 <= statuses.count(200) <= most and statuses.count(429) == 70 - statuses.count(200)
 
 
 def certificate(folder: Path, name: str) -> str:

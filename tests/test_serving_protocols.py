@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import logging
 import os
 import signal
 import socket
@@ -29,12 +30,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiplat.release.serving import inference, invocations, records
+from aiplat.release.serving.accepting import Host
 from aiplat.release.serving.answers import Answers, Bundle, Busy, Scorer
 from aiplat.release.serving.application import application
 from aiplat.release.serving.door import Door
 from aiplat.release.serving.fields import Field, Invalid, Schema
 from aiplat.release.serving.journal import Journal
 from aiplat.release.serving.lives import Live, Options
+from aiplat.release.serving.logs import Log, Relay
 from aiplat.release.serving.meters import Meters
 from aiplat.release.serving.plans import Arm, Plan
 from aiplat.release.serving.problems import Wrong
@@ -375,6 +378,10 @@ HOSTILE: dict[str, tuple[int, str, bytes, dict[str, str], str]] = {
     "a number of many digits": (422, "/predict", _json().replace(b"60", b"9" * 5000), {}, "is no JSON"),
     "an infinity to MLflow": (400, "/invocations", b'{"inputs": [{"age": Infinity}]}', {}, "income"),
     "a surrogate": (400, "/predict", _json().replace(b"clerk", b"\\ud800"), {}, "the body is no JSON"),
+    "a surrogate beside NaN": (400, "/predict", _json(age=float("nan")).replace(b"clerk", b"\\udc00"), {}, "half of a character"),
+    "a surrogate for MLflow": (400, "/invocations", b'{"instances": [{"age": NaN, "\\uD800": 1}]}', {}, "half of a character"),
+    "a surrogate in a tensor": (400, "/v2/models/income/infer", b'{"inputs": [{"name": "\\ud800", "datatype": "X", "shape": [1], "data": [NaN]}]}', {}, "half of a character"),
+    "bytes of a surrogate": (400, "/predict", _json(age=float("nan")).replace(b"clerk", b"\xed\xa0\x80"), {}, "the body is no JSON"),
     "no UTF-8": (400, "/predict", _json().replace(b"clerk", b"\xff\xfe"), {}, "the body is no JSON"),
     "no UTF-8 in a table": (400, "/invocations", b"age\n\xff", {"content-type": "text/csv"}, "not UTF-8"),
     "UTF-16": (400, "/predict", _json().decode().encode("utf-16"), {}, "the body is no JSON"),
@@ -581,6 +588,93 @@ def test_every_answer_is_recorded_once_with_its_shadow(server: Server) -> None:
     assert "in_job" in columns and "in_income" not in columns
 
 
+# -- a connection, by itself ----------------------------------------------------------------------------------------------------------------------
+
+
+async def refusing(scope: Any, receive: Any, send: Any) -> None:
+    """Refuse without reading, as the door does."""
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+@pytest.fixture
+def host() -> Iterator[tuple[str, int]]:
+    """Where a server answers that has no more than 0.5 s for headers, and 1.5 s for a client that is silent."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        listening.setblocking(False)
+        made = Host(refusing, listening, patience=0.5, quiet=0.0)
+        made.config.timeout_keep_alive = 1.5  # type: ignore[assignment]
+        thread = threading.Thread(target=made.run)
+        thread.start()
+        try:
+            yield listening.getsockname()
+        finally:
+            made.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+ASKED = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n"
+
+
+def asked(where: tuple[str, int], *more: bytes, first: bytes = ASKED) -> socket.socket:
+    """A connection on which something was asked and answered, and then more was sent, piece by piece."""
+    client = socket.create_connection(where, timeout=20)
+    for piece in (first, *more):
+        client.sendall(piece)
+        if piece.endswith(b"\r\n\r\n"):
+            answer = b""
+            while not answer.endswith(b"no"):
+                answer += client.recv(1000)
+    return client
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), (b"x",), (b"12345",), (b"12345", b"\r\n"), (b"12345GET / HTTP/1.1\r\nhost",), (b"12345", b"GET / HT"), (b"12345\r\n", b"G")],
+)  # fmt: skip
+def test_nobody_keeps_a_connection_by_beginning_something(host: tuple[str, int], more: tuple[bytes, ...]) -> None:
+    """After an answer: nothing, a part of the body that nobody reads, all of it, an empty line, a part of the next request."""
+    with asked(host, *more) as client:
+        said = b""
+        while part := client.recv(1000):
+            said += part
+        assert b" 408 " in said.splitlines()[0] if b"G" in b"".join(more) else said == b""
+
+
+def test_bytes_now_and_then_do_not_keep_a_connection(host: tuple[str, int]) -> None:
+    """Each byte used to stop the clock of uvicorn; a body that nobody reads, or empty lines, may go on for ever."""
+    endless = ASKED.replace(b"length: 5", b"length: 99999")
+    for begun, more in ((ASKED, b"x"), (ASKED, b"12345"), (endless, b"x")):
+        with asked(host, more, first=begun) as client, contextlib.suppress(ConnectionError):
+            client.settimeout(0.05)
+            for _ in range(400):
+                client.sendall(b"x" if begun is endless else b"\r\n" if len(more) == 5 else b"")
+                with contextlib.suppress(TimeoutError):
+                    assert client.recv(1000) == b""
+                    break
+            else:
+                pytest.fail("it is still open")
+
+
+def test_a_body_that_comes_after_its_answer_does_not_end_the_connection(host: tuple[str, int]) -> None:
+    """Many clients send headers and body one after the other; the answer, here a refusal, may come between both."""
+    with asked(host, b"12345", ASKED, b"12345", ASKED) as client:
+        assert client.recv(1000) == b""  # at last nothing more came
+
+
+@pytest.mark.parametrize("line", [b"GET http://[ HTTP/1.1", b"\0", b"GET /\xff HTTP/1.1"])
+def test_what_is_no_request_ends_the_connection(
+    host: tuple[str, int], line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(host, timeout=20) as client:
+        client.sendall(line + b"\r\nhost: a\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400") and client.recv(1000) == b""
+    assert not any(record.exc_info for record in caplog.records), caplog.text
+
+
 # -- without a connection -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -726,6 +820,161 @@ def test_what_fails_behind_an_answer_does_not_fail_the_answer() -> None:
         'role="shadow",route="/predict",status="400",version="5"} 5.0',
     ):
         assert line in figures, figures
+
+
+def test_shadows_that_wait_at_the_end_of_a_worker_answer_or_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker ends when nothing is asked any more; what shadows have not answered by then they answer still, for a moment."""
+    from aiplat.release.serving.processes import Order
+    from aiplat.release.serving.worker import Worker
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_: None)  # not in the main thread
+    blocked = threading.Event()
+
+    def hang(columns: Any) -> Answers:
+        blocked.wait(30)
+        return Answers(columns["age"])
+
+    for run in (model(4).run, hang):
+        blocked.clear()
+        live = live_of((3, 10_000), shadows=(4,), scorers={3: model(3), 4: model(4, run)})
+        monkeypatch.setattr(Worker, "live", lambda self, live=live: live)
+        folder = tmp_path / run.__name__
+        folder.mkdir()
+        worker = Worker(Order("income", str(folder), str(folder)), "0", None, None)
+        app = worker.application()
+
+        class Ended:
+            """A host of which the last client has gone."""
+
+            should_exit = False
+
+            async def serve(self, app: Any = app) -> None:
+                async with client_of(app, headers={"host": "localhost"}) as client:
+                    for _ in range(20):
+                        assert (await client.post("/predict", json={"records": [ROW]})).status_code == 200
+                self.should_exit = True
+
+        worker.host = Ended()  # type: ignore[assignment]
+        monkeypatch.setattr(worker.follower, "ready", lambda: None)
+        with monkeypatch.context() as still:
+            still.setattr(worker.meters, "close", lambda: None)
+            in_a_loop(worker_end(worker, blocked))
+        figures = worker.meters.text().decode()
+        worker.meters.close()
+        if run is hang:
+            assert 'aiplat_dropped_total{what="shadow"} 20.0' in figures, figures
+        else:
+            assert 'role="shadow",route="/predict",status="200",version="4"} 20.0' in figures, figures
+
+
+async def worker_end(worker: Any, blocked: threading.Event) -> None:
+    await worker._serve()
+    blocked.set()
+    await asyncio.to_thread(worker.close)
+
+
+def test_a_replica_counts_the_shadows_that_it_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Serve ends a replica without giving its loop another turn."""
+    from aiplat.release.serving.processes import Order
+    from aiplat.release.serving.worker import Worker
+
+    live = live_of((3, 10_000), shadows=(4,))
+    monkeypatch.setattr(Worker, "live", lambda self: live)
+    worker = Worker(Order("income", str(tmp_path), str(tmp_path)), "ray-1", None, None)
+    app = worker.application()
+
+    async def end() -> None:
+        async with client_of(app, headers={"host": "localhost"}) as client:
+            for _ in range(9):
+                assert (await client.post("/predict", json={"records": [ROW]})).status_code == 200
+        worker.close()
+
+    with monkeypatch.context() as still:
+        still.setattr(worker.meters, "close", lambda: None)
+        in_a_loop(end())
+    figures = worker.meters.text().decode()
+    worker.meters.close()
+    counted = [float(line.split()[-1]) for line in figures.splitlines() if line.startswith(("aiplat_requests_total{", "aiplat_dropped_total{")) and "shadow" in line]  # fmt: skip
+    assert sum(counted) == 9, figures
+
+
+def test_a_shadow_that_has_too_much_to_do_is_no_failure_of_it() -> None:
+    def busy(columns: Any) -> Answers:
+        raise Busy("enough")
+
+    meters = Meters()
+    live = live_of((3, 10_000), shadows=(4,), scorers={3: model(3), 4: model(4, busy)})
+    app = application(lambda: live, meters=meters)
+
+    async def ask() -> None:
+        async with client_of(app) as client:
+            assert (await client.post("/predict", json={"records": [ROW]})).status_code == 200
+        await app.answering.shadows.close()
+
+    in_a_loop(ask())
+    figures = meters.text().decode()
+    assert 'aiplat_dropped_total{what="shadow"} 1.0' in figures and 'role="shadow"' not in figures, figures
+
+
+def test_the_log_says_more_under_the_id_that_the_client_was_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def explode(columns: Any) -> Answers:
+        raise RuntimeError("60")
+
+    live = live_of((3, 10_000), scorers={3: model(3, explode)})
+    file = tmp_path / "log"
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT)
+    relay = Relay(Log("income/0", handle=handle))
+    logger = logging.getLogger("aiplat.serving")
+    logger.addHandler(relay)
+
+    async def ask(headers: dict[str, str]) -> str:
+        async with client_of(application(lambda: live)) as client:
+            got = await client.post("/predict", json={"records": [ROW]}, headers=headers)
+        assert got.status_code == 500 and "under this request's id" in got.json()["detail"]
+        return got.headers["x-request-id"]
+
+    try:
+        named = [in_a_loop(ask(headers)) for headers in ({}, {"X-Request-Id": "mine"})]
+    finally:
+        logger.removeHandler(relay)
+        os.close(handle)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["request_id"], line["error"]) for line in lines] == [(name, "RuntimeError") for name in named]
+    assert named[1] == "mine" and all(name in caplog.text for name in named)
+
+
+@pytest.mark.parametrize("records", [{"age": 60}, 5, "rows", None, True])
+def test_records_that_are_no_list_are_refused_also_where_a_key_decides(records: Any) -> None:
+    live = live_of((3, 5000), (4, 5000), key="age")
+
+    async def ask() -> None:
+        async with client_of(application(lambda: live)) as client:
+            got = await client.post("/invocations", json={"dataframe_records": records})
+            assert got.status_code == 400 and "a list of records" in got.json()["detail"], got.text
+
+    in_a_loop(ask())
+
+
+def test_a_name_that_stands_twice_is_found_without_comparing_all_with_all() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names: list[str] = [Name(f"c{number}") for number in range(3_000)]
+    with pytest.raises(Invalid, match="stands twice") as told:
+        invocations.by_name([*names, Name("c2000"), Name("c2999")], [])
+    assert told.value.field == "c2000" and compared < 30_000
 
 
 def test_when_the_model_has_too_much_to_do() -> None:
@@ -897,6 +1146,7 @@ GOOD = [
     {"records": [ROW, ROW]},
     {"dataframe_split": {"columns": list(ROW), "index": [0], "data": [list(ROW.values())]}, "params": {}},
     {"inputs": {name: [value] for name, value in ROW.items()}},
+    {"dataframe_records": [ROW]},
     {"instances": [ROW]},
     {
         "id": "r-1",

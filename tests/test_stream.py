@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +15,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +160,7 @@ def until(ready: Any, process: subprocess.Popen[str] | None = None, seconds: flo
 def produce(brokers: str, topic: str, values: list[bytes]) -> None:
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": brokers, "acks": "all"})
+    producer = Producer({"bootstrap.servers": brokers, "acks": "all", "message.max.bytes": 2_000_000})
     for number, value in enumerate(values):
         producer.produce(topic, value, str(number).encode())
         producer.poll(0)
@@ -482,6 +485,208 @@ def test_what_kills_again_and_again_is_buried(here, redis_server: Redis) -> None
     assert "never answered" in json.loads(letter[b"data"])["reason"]
 
 
+@needs_redis
+def test_what_cannot_be_written_stays_and_what_was_trimmed_is_told(here, redis_server: Redis) -> None:
+    """A target of another type acknowledges nothing; keys and other databases; entries that are gone; long waits."""
+    from aiplat.release.streaming import redis as place
+    from aiplat.release.streaming.messages import Letter
+    from aiplat.release.streaming.places import Trouble, address
+
+    raw = redis_server.client()
+    people, said, dead = (address(redis_server.uri(name)) for name in ("people", "said", "said.dead"))
+
+    def joint(source: place.RedisSource) -> place.RedisJoint:
+        found = source.joint(said, dead)
+        assert found is not None
+        return found
+
+    for value in messages(5):
+        raw.xadd("people", {"data": value, "key": "k"})
+    raw.rpush("said", "a list")
+    for _ in range(3):
+        source = place.source(people, "g")
+        taken = source.take(10, 0.1)
+        assert len(taken) == 5
+        with pytest.raises(Trouble, match="WRONGTYPE"):
+            joint(source).finish(taken, [Letter(each.id, {}, each.key) for each in taken], [])
+        assert source.lag() == {"new": 0, "pending": 5}, "what was not written is not acknowledged"
+        source.close()
+    raw.delete("said")
+    raw.xdel("people", taken[0].token, taken[1].token)
+    source = place.source(people, "g")
+    taken = source.take(10, 0.1)
+    gone = [Letter(each.id, {"reason": "gone"}) for each in taken[:2]]
+    assert [each.value is None for each in taken] == [True, True, False, False, False]
+    joint(source).finish(taken, [Letter(each.id, {}, each.key) for each in taken[2:]], gone)
+    assert source.take(10, 0.0) == [] and source.lag() == {"new": 0, "pending": 0}
+    assert [fields[b"key"] for _, fields in raw.xrange("said")] == [b"k"] * 3 and raw.xlen("said.dead") == 2
+    assert source.joint(address(redis_server.uri("said?db=2")), dead) is None, "another database is another place"
+    assert source.take(10, 12.0) == [], "a wait longer than a server's patience is no trouble"
+    source.close()
+    for option in ("nosuch=1", "socket_timeout=long"):
+        with pytest.raises(UserError, match=f"(?s){option.split('=')[0]}.*look at what stands"):
+            place.source(address(redis_server.uri(f"people?{option}")), "g")
+    assert place.source(address(redis_server.uri("people?socket_timeout=5&health_check_interval=9")), "g").ready()
+
+
+@needs_redis
+def test_what_kills_does_not_bury_those_beside_it(here, redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six processes die of one entry: it alone is given out six times."""
+    from aiplat.release.streaming import redis as place
+    from aiplat.release.streaming.places import address
+
+    raw, now = redis_server.client(), ""
+    for number in range(50):
+        raw.xadd("people", {"data": json.dumps({"n": number})})
+    monkeypatch.setattr(place, "gone", lambda name: name != now)
+    monkeypatch.setattr(place, "who", lambda: now)
+    times: dict[str, int] = {}
+    deadly = ""
+    for life in range(40):
+        now = f"host:{life}:1"
+        source = place.source(address(redis_server.uri("people")), "g")
+        while taken := source.take(100, 0.05):
+            times |= {each.id: each.times for each in taken}
+            deadly = deadly or taken[20].id
+            if any(each.id == deadly and each.times <= 5 for each in taken):
+                break  # it dies here
+            source.done(taken)
+        source.close()
+        if not taken:
+            break
+    assert times.pop(deadly) == 6 and max(times.values()) == 2 and len(times) == 49
+
+
+# ---------------------------------------------------------------- letters that cannot be written
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.servers import postgres, postgres_programs
+
+    if postgres_programs() is None:
+        pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
+    with postgres(tmp_path_factory.mktemp("bank")) as server:
+        yield server.url()
+
+
+def test_letters_that_a_table_cannot_hold(bank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zero character, numbers of both kinds, columns that come later; one letter does not stop the others."""
+    import psycopg
+
+    from aiplat.release.streaming import tables
+    from aiplat.release.streaming.messages import Letter, Message, dead_letter
+    from aiplat.release.streaming.places import address
+
+    monkeypatch.setenv("BANK_PASSWORD", str(psycopg.conninfo.conninfo_to_dict(bank)["password"]))
+    uri = f"{re.sub(r':[^:@/]*@', ':${BANK_PASSWORD}@', bank)}?table="
+    graves = tables.sink(address(uri + "graves"))
+    came = b"\x00\x00\x00\x00\x07\x02avro"
+    assert graves.write([dead_letter(Message("t-0-1", came), "it is no JSON \0")]) == {}
+    big = 2**63 - 1
+    values: list[Any] = [1, 1.5, "n/a", big * 2 + 1, None, 0.1, True, "0123"]
+    sink = tables.sink(address(uri + "answers"))
+    rows = [Letter(str(n), {"id": str(n), "amount": value, "version": 1}) for n, value in enumerate(values)]
+    unfit: dict[str, str] = {}
+    for row in rows:
+        unfit |= sink.write([row])
+    assert list(unfit) == ["2", "6", "7"] and "amount" in unfit["2"]
+    assert sink.write([Letter("8", {"id": "8", "version": 2, "probability_new": 0.25, "note": "a\0b"})]) == {}
+    assert set(sink.write([Letter("9", {"id": "9", "version": big + 1}), Letter("10", {"id": "10"})])) == {"9"}
+    for each in (graves, sink):
+        each.close()
+    with psycopg.connect(bank) as reader:
+        found = reader.execute("SELECT id, amount, probability_new, note FROM answers").fetchall()
+        ((text, encoding),) = reader.execute("SELECT value, encoding FROM graves").fetchall()
+    assert {row[0]: row[1] for row in found} == {
+        "0": 1, "1": Decimal("1.5"), "3": big * 2 + 1, "4": None, "5": Decimal("0.1"), "8": None, "10": None
+    }  # fmt: skip
+    assert (0.25, "a\\u0000b") in [row[2:] for row in found] and encoding == "base64" and base64.b64decode(text) == came
+
+
+def test_one_message_does_not_stop_the_others(here, brokers: str) -> None:
+    """Too large an answer, too deep a field, a number that no table holds, a message that is no text."""
+    from aiplat.release.stream import run
+
+    some = [json.loads(value) for value in messages(6)]
+    some[0]["who"], some[1]["who"], some[2]["who"] = "x" * 1_010_000, "DEEP", 2**64 - 1
+    came = [json.dumps(each).encode() for each in some]
+    came[1] = came[1].replace(b'"DEEP"', b"[" * 300 + b"]" * 300)
+    came += [b"\xff\x00avro" * 10, b"?" * 50_000]
+    produce(brokers, "odd", came)
+    words: dict[str, Any] = {"from_": f"kafka://{brokers}/odd", "keep": ["who"], "idle": 2}
+    done = run("credit", to=f"kafka://{brokers}/odd.said", name="odd", **words)
+    assert (done.answered, done.buried, done.left) == (4, 4, 0)
+    dead = {number: json.loads(value) for number, _, value in drained(brokers, "odd.said.dead")}
+    assert len(dead) == 4
+    by = {each["bytes"]: each for each in dead.values()}
+    assert by[len(came[0])]["encoding"] == "cut" and "cannot be written" in by[len(came[0])]["reason"]
+    assert by[len(came[1])]["value"].encode() == came[1] and "cannot be kept" in by[len(came[1])]["reason"]
+    assert base64.b64decode(by[60]["value"]) == came[6] and by[50_000]["value"].encode() == came[7]
+    with contextlib.closing(sqlite3.connect("odd.db")) as bank:
+        bank.execute("CREATE TABLE said (id TEXT PRIMARY KEY, who NUMERIC)")  # its other columns come with the answers
+    done = run("credit", to=f"sqlite:{Path.cwd() / 'odd.db'}?table=said", name="odd-table", **words)
+    assert (done.answered, done.buried, done.left) == (3, 5, 0)
+    with contextlib.closing(sqlite3.connect("odd.db")) as bank:
+        assert bank.execute("SELECT reason FROM said_dead WHERE reason LIKE '%too large%'").fetchall()
+
+
+def test_a_message_that_kills_is_buried_alone(here, brokers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka does not count: what a process had in hand when it died is on disk."""
+    from aiplat.release.stream import scorer_of, version_of
+    from aiplat.release.streaming import running
+    from aiplat.release.streaming.places import address
+
+    class Killed(BaseException):
+        """The process is gone, and tidies nothing away."""
+
+    def deadly(some: Any, *rest: Any) -> Any:
+        if any(json.loads(each.value)["who"] == 42 for each in some):
+            monkeypatch.setattr(Path, "unlink", lambda self: None)
+            raise Killed
+        return real(some, *rest)
+
+    produce(brokers, "risky", [json.dumps({**json.loads(messages(1)[0]), "who": n}).encode() for n in range(100)])
+    scorer = scorer_of(here, version_of(here, "credit"))
+    places = [f"kafka://{brokers}/risky", *(f"sqlite:{Path.cwd()}/r.db?table={name}" for name in ("said", "dead"))]
+    about: dict[str, Any] = dict.fromkeys(("model", "digest", "form", "from_", "to", "dead", "group"), "")
+    real, unlink, deaths = running.answer, Path.unlink, 0
+    monkeypatch.setattr(running, "answer", deadly)
+    while deaths < 9:
+        report, (at, to, dead) = running.me(version=1, **about), map(address, places)
+        stream = running.Stream(at, to, dead, "risky", scorer, report, Path.cwd() / "state", ("who",), 1000, 0.5)
+        try:
+            stream.run(idle=2)
+            break
+        except Killed:
+            monkeypatch.setattr(Path, "unlink", unlink)
+            deaths += 1
+    with contextlib.closing(sqlite3.connect("r.db")) as bank:
+        (said,) = bank.execute("SELECT count(DISTINCT who) FROM said WHERE who != 42").fetchone()
+        ((reason, value),) = bank.execute("SELECT reason, value FROM dead").fetchall()
+    assert deaths == 5 and said == 99 and "never answered" in reason and json.loads(value)["who"] == 42
+
+
+def test_a_message_is_there_as_soon_as_it_came(brokers: str) -> None:
+    """However long a process would wait for more, and when it would not wait at all; options that cannot be."""
+    from aiplat.release.streaming import kafka
+    from aiplat.release.streaming.places import address
+
+    produce(brokers, "soon", [b"{}"])
+    source = kafka.source(address(f"kafka://{brokers}/soon"), "g")
+    until(lambda: source.take(1000, 0.5))
+    began = time.monotonic()
+    produce(brokers, "soon", [b"{}"])
+    until(lambda: source.take(1000, 60.0))
+    assert time.monotonic() - began < 45
+    produce(brokers, "soon", [b"{}"])
+    assert until(lambda: source.take(1000, 0.0), seconds=30)
+    source.close()
+    for option in ("nosuch=1", "group.id=other", "enable.auto.commit=true"):
+        with pytest.raises(UserError, match="stands after"):
+            kafka.source(address(f"kafka://{brokers}/soon?{option}"), "g")
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -506,6 +711,27 @@ def test_lines_that_cannot_be_meant(here) -> None:
     with pytest.raises(UsageError, match="there is no stream 'nosuch'"):
         status("nosuch")
     assert not Path("bank.db").exists()
+
+
+def test_a_trial_is_no_part_of_production(here) -> None:
+    """One name is one stream: another model, target or place of dead letters would take messages from it."""
+    from aiplat.release.stream import folder_of, run
+    from aiplat.release.streaming.running import me
+
+    words = {"from_": "redis://127.0.0.1:1/live", "to": "redis://127.0.0.1:1/said"}
+    me(
+        model="credit", version=1, digest="", form="", group="aiplat-credit-live", ref="credit", dead="redis://127.0.0.1:1/said.dead", **words
+    ).write(folder_of(here, "credit-live"))  # fmt: skip
+    for model, other in (
+        ("credit/2", {}),
+        ("credit@staging", {}),
+        ("credit", {"to": "redis://127.0.0.1:1/trial"}),
+        ("credit", {"dead": "redis://127.0.0.1:1/said.dead?db=3"}),
+    ):
+        here.client().set_registered_model_alias("credit", "staging", "2")
+        with pytest.raises(UserError, match=r"(?s)a stream credit-live runs with .*--name"):
+            run(model, idle=0.1, **{**words, **other})  # type: ignore[arg-type]
+    shutil.rmtree(folder_of(here, "credit-live"))
 
 
 def test_the_verbs(here, capsys: pytest.CaptureFixture[str]) -> None:

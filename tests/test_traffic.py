@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from aiplat.core.errors import Refused, UserError
 from aiplat.core.workspace import workspace
 from aiplat.operations import overview
 from aiplat.operations.incidents import read_incidents
-from aiplat.release.serving import server
+from aiplat.release.serving import meters, server
 from aiplat.release.serving.changes import history, on_disk, settle, subject
 from aiplat.release.serving.plans import WHOLE, Arm, Plan, allot, follow
 from aiplat.release.serving.sequential import ALPHA, compare, log_evidence, rate_interval
@@ -119,6 +121,82 @@ def test_intervals_hold_at_every_look() -> None:
     ever = (log_evidence(rare, np.arange(1, 4001), 0.002) > np.log(1 / ALPHA)).any(1).mean()
     assert ever <= ALPHA
     assert rate_interval(0, 500)[0] == 0.0 and rate_interval(500, 500)[1] == 1.0
+
+
+# ---------------------------------------------------------------- counting
+
+
+def test_errors_of_the_five_hundredth_version_are_counted(tmp_path: Path) -> None:
+    """A worker that lives through a new version every night counts each of them, for guard rails as well."""
+    meter = meters.Meters(tmp_path, "0")
+    for version in range(1, 501):
+        for role in ("canary", "champion"):
+            for route, status in (("/predict", 200), ("/predict", 422), ("/invocations", 200)):
+                meter.done(version, role, route, status, 0.01, 1)
+    for _ in range(1000):
+        meter.done(501, "canary", "/predict", 500, 0.01)
+    found = meters.loads(meters.read(tmp_path))
+    assert len(found) == 1001 and {load.requests for key, load in found.items() if key[0] <= 500} == {3}
+    assert found[501, "canary"].errors == found[501, "canary"].requests == 1000
+
+
+def test_what_dead_workers_counted_is_kept_in_one_file(tmp_path: Path) -> None:
+    """Replicas come and go under names of their own; no count is lost or told twice, and old versions become one."""
+    for number in range(30):
+        meter = meters.Meters(tmp_path, f"ray-{number}", keep={29, 30})
+        meter.done(number, "champion", "/predict", 200, 0.01, 2)
+        meter.done(30, "canary", "/predict", 500, 0.01, 1)
+        meter.serves(number)
+        if number % 2:
+            meter.close()
+        else:
+            meter._numbers.close()  # it is killed, while it answers
+            meter.began()
+    last = meters.Meters(tmp_path, "ray-30", keep={29, 30})
+    assert sorted(file.name for file in tmp_path.glob("*.meters")) == ["ended.meters", "ray-30.meters"]
+    samples = meters.read(tmp_path)
+    found = meters.loads(samples)
+    assert set(found) == {(29, "champion"), (30, "canary")}
+    assert found[29, "champion"].requests == 1 and found[30, "canary"].errors == 30
+    assert sum(one.value for one in samples if one.name == "aiplat_requests") == 60
+    assert sum(one.value for one in samples if one.name == "aiplat_rows") == 90
+    assert {one.name: one.value for one in samples if one.name == "aiplat_in_flight"} == {"aiplat_in_flight": 0}
+    assert b'aiplat_requests_total{role="earlier",route="/predict",status="200",version=""} 29.0' in last.text()
+
+
+def test_a_reader_misses_nothing_while_the_dead_are_added_up(tmp_path: Path) -> None:
+    """Whoever looks while workers end and begin sees every count once, also when one is killed in the middle of it."""
+    one = meters.Meters(tmp_path, "0")
+    for _ in range(100):
+        one.done(1, "champion", "/predict", 500, 0.01)
+    ended, wrong = threading.Event(), []
+
+    def watch() -> None:
+        while not ended.is_set():
+            found = meters.loads(meters.read(tmp_path))[1, "champion"].requests
+            wrong.extend([found] if found != 100 else [])
+
+    looking = threading.Thread(target=watch)
+    looking.start()
+    for _ in range(200):
+        one.close()
+        one = meters.Meters(tmp_path, "0")
+    ended.set()
+    looking.join()
+    assert not wrong
+    one.done(1, "champion", "/predict", 200, 0.01)
+    one.close()
+
+    def killed(file: Path, missing_ok: bool = False) -> None:
+        if file.suffix == ".meters":
+            raise SystemExit
+
+    with patch.object(Path, "unlink", killed), pytest.raises(SystemExit):
+        meters.forget(tmp_path, "0")
+    assert (tmp_path / "0.meters").exists() and meters.numbers(tmp_path / "ended.meters")
+    for _ in range(2):
+        assert meters.loads(meters.read(tmp_path))[1, "champion"].requests == 101
+        meters.forget(tmp_path, "0")
 
 
 # ---------------------------------------------------------------- servers
@@ -306,6 +384,81 @@ def test_clients_stay_with_their_version(here: Site) -> None:
 
 
 @pytest.mark.slow
+def test_a_column_made_private_is_told_and_written_down_no_more(here: Site) -> None:
+    """From the next deploy on: not in the description, not in the example, and not as the key under which an answer is kept."""
+    import pandas as pd
+
+    from aiplat.core import workspace as homes
+    from aiplat.release import predictions
+    from aiplat.release.endpoint import deploy, undeploy
+    from aiplat.release.serving.effects import take_over
+    from aiplat.release.traffic import traffic
+
+    def told(url: str) -> str:
+        with urllib.request.urlopen(f"{url}/openapi.json", timeout=20) as answer:
+            return json.dumps(json.load(answer)["components"]["schemas"]["Record"]["properties"]["late_payments"])
+
+    def kept(value: float) -> str | None:
+        before = len(predictions.read(here.ws, "hidden")) if "hidden" in predictions.recorded(here.ws) else 0
+        ask(url, [{**here.rows[0], "late_payments": value}])
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            if "hidden" in predictions.recorded(here.ws) and len(now := predictions.read(here.ws, "hidden")) > before:
+                key = now.sort_values("time")["key"].iloc[-1]
+                return None if pd.isna(key) else str(key)
+            time.sleep(0.1)
+        raise AssertionError("nothing was recorded")
+
+    file = here.ws.root / "settings.ini"
+    was = file.read_text()
+    url = deploy("credit/1", endpoint="hidden", ab="1=50,2=50", key="late_payments").url
+    assert "learned" in told(url) and kept(7) == "7"
+    try:
+        file.write_text(was.replace("[serving]", "[serving]\nprivate = age,\n  late_payments"))
+        ws = homes.workspace(here.ws.root)
+        with pytest.raises(UserError, match=r"late_payments: .* private"):
+            deploy("credit/1", endpoint="hidden", ab="1=50,2=50", key="late_payments")
+        assert take_over(ws, "hidden")["private"]
+        assert kept(8) is None, "the workers wrote a private value down as the key"
+        changed = deploy("credit/1", endpoint="hidden", ab="1=50,2=50")
+        assert changed.moved and changed.example["late_payments"] == 0.0 and "learned" not in told(url)
+        assert not deploy("credit/1", endpoint="hidden", ab="1=50,2=50").moved  # nothing is made anew without a reason
+        traffic("hidden", back=True)
+        assert "learned" not in told(url) and kept(9) is None, "the step back brought private values back"
+    finally:
+        file.write_text(was)
+        undeploy("hidden")
+
+
+@pytest.mark.slow
+def test_a_model_that_refuses_what_stands_for_many_texts_is_deployed(here: Site) -> None:
+    """Of a column with very many texts the preparation knows no example that tells nothing; the model may refuse any other text."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    from aiplat.release.endpoint import deploy, undeploy
+    from aiplat.release.versions import register
+    from aiplat.training.runs import log_run
+
+    cities = [f"city {i}" for i in range(300)]
+    frame = pd.DataFrame({"city": cities * 3, "age": [20.0 + i % 50 for i in range(900)]})
+    frame["approved"] = (frame["age"] > 40).astype(int)
+    encoder = ColumnTransformer([("city", OneHotEncoder(), ["city"])], remainder="passthrough")
+    model = make_pipeline(encoder, LogisticRegression()).fit(frame[["city", "age"]], frame["approved"])
+    about: dict[str, Any] = {"task": "binary", "target": "approved", "positive": "1", "features": ["city", "age"]}
+    register(log_run(here.ws, "train", model, train=frame, test=frame[:300], **about).run.id, "cities")
+    made = deploy("cities/1")
+    try:
+        assert made.moved and ask(made.url, [{"city": "city 7", "age": 30}])[0] == 200
+        assert ask(made.url, [{"city": "nowhere", "age": 30}])[0] in (400, 422)
+    finally:
+        undeploy("cities")
+
+
+@pytest.mark.slow
 def test_what_passed_no_gate_answers_nobody(here: Site) -> None:
     from aiplat.release.endpoint import deploy, undeploy
 
@@ -448,8 +601,10 @@ def test_a_deploy_takes_changed_settings_over(here: Site, monkeypatch: pytest.Mo
     assert moved.moved and moved.moved_from == first.url != moved.url and set(moved.settings) == {"tokens", "port"}
     assert ask(moved.url, here.rows[:1])[0] == 200 and moved.generation == made.generation + 1
     plan = sound(here.ws, "kept")
-    for pid in wait(lambda: server.running(here.ws, "kept")).pids:
-        os.kill(pid, signal.SIGKILL)
+    processes = wait(lambda: server.running(here.ws, "kept")).pids
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # at once: who lives on for a moment would replace the first
+        for pid in processes:
+            os.kill(pid, number)
     wait(lambda: server.running(here.ws, "kept") is None)
     assert "aiplat up" in str(endpoints())
     now = workspace(here.ws.root)  # with the settings as they are

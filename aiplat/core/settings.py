@@ -163,6 +163,12 @@ class Settings:
         where = f"{self.file or 'settings'}{f', line {line}' if line else ''}"
         return UserError(f"{where}: {what}", todo)
 
+    @property
+    def private(self) -> tuple[str, ...]:
+        """The columns that are never written down, from ``[serving] private``: with commas or lines between, as names may hold spaces."""
+        parts = re.split(r"[,\n]", self.serving.get("private", ""))
+        return tuple(dict.fromkeys(filter(None, map(str.strip, parts))))
+
     def has_role(self, person: str, role: str) -> bool:
         """Whether ``person`` has ``role``; ``*`` in a role means everybody."""
         members = self.roles.get(role, ())

@@ -31,8 +31,16 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/core/workspace.ipynb #d7941726
 @contextmanager
-def writing(target: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``target`` in one step when the block ends well, and vanishes when it does not."""
+def writing(target: Path, mode: int | None = None) -> Iterator[Path]:
+    """A temporary path that becomes ``target`` in one step when the block ends well, and vanishes when it does not.
+
+    Parameters
+    ----------
+    target
+        The file.
+    mode
+        Its rights, such as ``0o600`` for a secret, which nobody else can read at any moment; default: as any other file's.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=target.suffix)
     os.close(handle)
@@ -43,7 +51,7 @@ def writing(target: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        draft.chmod(0o666 & ~umask)  # mkstemp makes files that nobody else may read
+        draft.chmod(0o666 & ~umask if mode is None else mode)  # mkstemp makes files that nobody else may read
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

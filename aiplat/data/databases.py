@@ -68,6 +68,9 @@ def parse(uri: str) -> Address:
     match = re.search(r"[?&](query|table)=", rest)
     place, kind = (rest[: match.start()], match[1]) if match else (rest.rstrip("?"), "")
     asked = rest[match.end() :].strip() if match else ""
+    if scheme == "postgresql" and kind == "table" and "&" in asked:  # a query may hold one, a name has it as %26
+        asked, _, options = asked.partition("&")
+        place += ("&" if "?" in place else "?") + options
     if asked and not re.search(r"\s", asked):
         asked = unquote_plus(asked)
     if scheme == "postgresql":

@@ -21,9 +21,8 @@ from ..core.show import Block, Text
 from ..core.workspace import Workspace
 from .pages import elsewhere, recorded
 from ..operations import incidents
-from ..operations.monitoring.rules import Standing as RuleStanding
-from ..operations.monitoring.rules import Watch, standing, watch
-from ..operations.monitoring.windows import Window, kept
+from ..operations.monitoring.rules import Watch, watch
+from ..operations.monitoring.windows import Told, Window, kept, told
 from ..release.serving import limits, plans
 from ..release.serving import standing as standings
 from ..release.serving.changes import ACTIONS, folder, names, on_disk, subject
@@ -191,8 +190,8 @@ class Answering:
         Predictions in the log of the windows that are shown, of how many the truth is known, and when the newest was made.
     windows
         The kept windows, the oldest first.
-    watch, rules
-        What is watched, and how each rule stands.
+    watch, told
+        What is watched, and what people were told last of its figures.
     alerts
         Open incidents about it.
     bundle
@@ -217,7 +216,7 @@ class Answering:
     newest: datetime | None = None
     windows: list[Window] = field(default_factory=list)
     watch: Watch | None = None
-    rules: dict[str, RuleStanding] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
     alerts: "list[Incident]" = field(default_factory=list)
     bundle: Mapping[str, Any] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -265,16 +264,18 @@ def _tables(ws: Workspace) -> set[str]:
     import sqlalchemy as sa
 
     look = sa.inspect(ws.engine())
-    return {name for name in ("aiplat_monitor_windows", "aiplat_incidents") if look.has_table(name)}
+    return {
+        name for name in ("aiplat_monitor_windows", "aiplat_monitor_told", "aiplat_incidents") if look.has_table(name)
+    }
 
 
 def _watched(ws: Workspace, seen: Answering, tables: set[str]) -> None:
-    """Windows, rules and open alerts."""
+    """What is watched, the windows that were kept, and what people were told of them."""
     seen.watch = watch(ws.settings, seen.name)
     if "aiplat_monitor_windows" in tables:
         seen.windows = kept(ws, seen.name, limit=SHOWN)
-    figures = [(window.start, window.figures) for window in seen.windows]
-    seen.rules = {rule.figure: standing(rule, figures) for rule in seen.watch.rules}
+    if "aiplat_monitor_told" in tables:
+        seen.told = told(ws, seen.name)
 
 
 def _alerts(ws: Workspace, name: str, tables: set[str]) -> "list[Incident]":

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.show import Block, Heading, Kind, Svg, Table, Text
-from ..operations.monitoring.rules import IMPACT, Rule, Standing, Watch, standing
-from ..operations.monitoring.windows import Window
+from ..operations.monitoring.rules import IMPACT, Rule, Watch
+from ..operations.monitoring.windows import Told, Window, standing_of
 from ..trust.bounds import criterion_names
 from aiplat.trust.pictures.drawing import (
     ACCENT, BAD, DIM, PAPER, RULE, Frame, dot, element, group, short, svg, ticks,
@@ -197,12 +197,15 @@ def told(course: Course) -> str:
 CUSTOMARY = 0.2  # a PSI from which a change is called large; Siddiqi (2006), Credit Risk Scorecards
 
 
-def _stands(windows: Sequence[Window], rule: Rule) -> Standing:
-    return standing(rule, [(window.start, window.figures) for window in windows])
-
-
 def course_of(
-    windows: Sequence[Window], figure: str, name: str, watch: Watch, *, bound: float | None = None, above: bool = True
+    windows: Sequence[Window],
+    figure: str,
+    name: str,
+    watch: Watch,
+    told: Mapping[str, Told],
+    *,
+    bound: float | None = None,
+    above: bool = True,
 ) -> Course | None:
     """The course of a figure; None when no window has it.
 
@@ -216,6 +219,8 @@ def course_of(
         As people call it.
     watch
         The rules.
+    told
+        What people were told last: an alert may stand for longer than these windows reach.
     bound, above
         What is customary, when no rule is about it.
     """
@@ -232,7 +237,7 @@ def course_of(
     rule = next((each for each in watch.rules if each.figure == figure), None)
     if rule is None:
         return Course(name, tuple(spots), bound, above)
-    return Course(name, tuple(spots), rule.bound, rule.above, rule.text, _stands(windows, rule).spans)
+    return Course(name, tuple(spots), rule.bound, rule.above, rule.text, standing_of(rule, windows, told).spans)
 
 
 def _names(windows: Sequence[Window], prefix: str) -> list[str]:
@@ -241,13 +246,13 @@ def _names(windows: Sequence[Window], prefix: str) -> list[str]:
 
 
 def drift_courses(
-    windows: Sequence[Window], watch: Watch, answers: Iterable[str] = ()
+    windows: Sequence[Window], watch: Watch, told: Mapping[str, Told], answers: Iterable[str] = ()
 ) -> tuple[list[Course], list[Course]]:
     """How far columns and answers moved, the worst first.
 
     Parameters
     ----------
-    windows, watch
+    windows, watch, told
         See `course_of`.
     answers
         Which columns are answers, such as ``prediction`` and ``score_1``.
@@ -261,18 +266,20 @@ def drift_courses(
     columns: list[Course] = []
     replies: list[Course] = []
     for column in _names(windows, "drift.psi."):
-        found = course_of(windows, f"drift.psi.{column}", column, watch, bound=CUSTOMARY)
+        found = course_of(windows, f"drift.psi.{column}", column, watch, told, bound=CUSTOMARY)
         if found is not None:
             (replies if column in said else columns).append(found)
     return sorted(columns, key=lambda c: -c.last.value), sorted(replies, key=lambda c: -c.last.value)
 
 # %% ../../nbs/frontends/courses.ipynb #1301425b
-def metric_courses(windows: Sequence[Window], watch: Watch, usual: Sequence[str], most: int = 4) -> list[Course]:
+def metric_courses(
+    windows: Sequence[Window], watch: Watch, told: Mapping[str, Told], usual: Sequence[str], most: int = 4
+) -> list[Course]:
     """How good the answers were, window by window.
 
     Parameters
     ----------
-    windows, watch
+    windows, watch, told
         See `course_of`.
     usual
         The metrics that are shown without a rule.
@@ -283,16 +290,16 @@ def metric_courses(windows: Sequence[Window], watch: Watch, usual: Sequence[str]
 
     asked = [rule.figure.removeprefix("estimated.") for rule in watch.rules]
     names = [name for name in dict.fromkeys([*asked, *usual]) if name in METRICS]
-    found = [course_of(windows, name, name, watch, above=METRICS[name].direction != "maximize") for name in names]
+    found = [course_of(windows, name, name, watch, told, above=METRICS[name].direction != "maximize") for name in names]
     return [each for each in found if each is not None][:most]
 
 
-def fairness_courses(windows: Sequence[Window], watch: Watch, most: int = 4) -> list[Course]:
+def fairness_courses(windows: Sequence[Window], watch: Watch, told: Mapping[str, Told], most: int = 4) -> list[Course]:
     """How differently groups were treated, window by window.
 
     Parameters
     ----------
-    windows, watch, most
+    windows, watch, told, most
         See `metric_courses`.
     """
     heads = (IMPACT, *criterion_names())
@@ -307,7 +314,9 @@ def fairness_courses(windows: Sequence[Window], watch: Watch, most: int = 4) -> 
     for figure in dict.fromkeys(named):
         head, _, by = figure.partition(".")
         found.append(
-            course_of(windows, figure, f"{head.replace('_', ' ')} by {by}", watch, above=not head.endswith("ratio"))
+            course_of(
+                windows, figure, f"{head.replace('_', ' ')} by {by}", watch, told, above=not head.endswith("ratio")
+            )
         )
     return [each for each in found if each is not None][:most]
 

@@ -316,10 +316,11 @@ def courses_of(seen: Answering) -> tuple[list[Course], list[Course], list[Course
     watch, windows = seen.watch, seen.windows
     if watch is None or not windows:
         return [], [], [], []
-    columns, replies = drift_courses(windows, watch, seen.answers)
+    columns, replies = drift_courses(windows, watch, seen.told, seen.answers)
     telling = _telling(seen)
-    metrics = metric_courses(windows, watch, shown(str(seen.bundle.get("task") or "binary")))
-    return metrics, fairness_courses(windows, watch), [each for each in replies if each.name in telling], columns
+    metrics = metric_courses(windows, watch, seen.told, shown(str(seen.bundle.get("task") or "binary")))
+    fair = fairness_courses(windows, watch, seen.told)
+    return metrics, fair, [each for each in replies if each.name in telling], columns
 
 
 def over_time(seen: Answering) -> str:

@@ -143,7 +143,7 @@ def streams(ws: Workspace, dear: Kept, only: str = "", alerts: "Sequence[Inciden
 def again(seen: Streaming) -> str:
     """The line that starts a stream again."""
     last = seen.reports[0]
-    words = ["stream", "run", last.model, "--from", last.from_, "--to", last.to, "--name", seen.name]
+    words = ["stream", "run", last.ref or last.model, "--from", last.from_, "--to", last.to, "--name", seen.name]
     usual = address(last.to).sibling("dead").text
     return command(*words, *([] if last.dead == usual else ["--dead", last.dead]))
 

@@ -8,7 +8,6 @@ __all__ = ['LARGE', 'CHUNK', 'which', 'write', 'score', 'Scores', 'needed_column
 
 # %% ../../nbs/release/batch.ipynb #2a84fde7
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,9 @@ from ..data.sources import Data, describe_source, read
 from .batches.engines import Asked, Engine, Packed, answers, compiled, on_workers, original
 from .batches.inputs import streamed
 from .batches.jobs import carry_out, job, sweep
-from .batches.outputs import Place, deliver, place_of
+from .batches.outputs import deliver
+from .batches.places import Place, place_of
+from .batches.staging import making
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,17 +81,16 @@ def write(frame: "pd.DataFrame", place: Place, scratch: Path, *, replace: bool =
     replace
         Whether a table of a database that is there may be dropped.
     """
-    part = scratch / f"answer-{os.getpid()}-{threading.get_ident()}.parquet"
     try:
-        frame.to_parquet(part, index=False)
-        deliver(place, [part], scratch, replace=replace)
+        with making(scratch / "answer") as own:  # others write answers at the same time
+            part = own / "answer.parquet"
+            frame.to_parquet(part, index=False)
+            deliver(place, [part], own, replace=replace)
     except OSError as error:
         raise UserError(
             f"{place.label} cannot be written ({error.strerror or type(error).__name__})",
             "free the disk, or give --out another place",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 # %% ../../nbs/release/batch.ipynb #a6f56495
 LARGE = 200_000

@@ -9,7 +9,7 @@ __all__ = ['Deployment', 'same', 'deploy', 'doubts', 'waiting', 'token_needed', 
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -136,8 +136,13 @@ class Deployment(Result):
         ]
 
 # %% ../../nbs/release/endpoint.ipynb #d1240341
-def _key_fits(key: str, bundle: "Bundle") -> str:
-    """Check what keeps a client with a version: ``header:NAME``, or any column that requests carry."""
+def _key_fits(key: str, bundle: "Bundle", private: Collection[str] = ()) -> str:
+    """Check what keeps a client with a version: ``header:NAME``, or any column that requests carry and records may hold."""
+    if key in private:
+        raise UsageError(
+            f"--key {key}: [serving] private has it, and a key is written down with every answer",
+            "take another column, or --key header:x-customer with a name that tells nothing",
+        )
     if key.startswith("header:") and not re.fullmatch(r"header:[A-Za-z0-9-]{1,60}", key):
         raise UsageError(f"--key {key}: that is no name of a header", "write --key header:x-customer")
     if not key.startswith("header:"):
@@ -169,7 +174,10 @@ def same(one: Plan | None, other: Plan) -> bool:
     """Whether two plans ask for the same."""
 
     def gist(plan: Plan) -> tuple[Any, ...]:
-        arms = [tuple((arm.version, arm.weight, arm.digest) for arm in part) for part in (plan.arms, plan.shadows)]
+        arms = [
+            tuple((arm.version, arm.weight, arm.digest, arm.bundle) for arm in part)
+            for part in (plan.arms, plan.shadows)
+        ]
         return (plan.model, plan.mode, plan.key, *arms)
 
     return one is not None and gist(one) == gist(other)
@@ -246,7 +254,7 @@ def deploy(
     cited = check_permitted(ws, wish)
     made = ready(ws, name, wish.versions)
     best = made[wish.versions[0].version]
-    kept = _key_fits(key, best) if key else ""
+    kept = _key_fits(key, best, ws.settings.private) if key else ""
     plan = _plan_of(ws, name, wish, made, kept, " ".join(reason.split()), now)
     example = dict(best.examples[0]) if best.examples else {}
     about: dict[str, Any] = {"example": example, "versions": _described(plan, made), "token": token_needed(ws)}

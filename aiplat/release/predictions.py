@@ -7,10 +7,12 @@ __all__ = ['When', 'BASE', 'span', 'moment', 'period', 'recorded', 'folder', 'as
            'read', 'windows', 'extent', 'load', 'About', 'model_of', 'about']
 
 # %% ../../nbs/release/predictions.ipynb #8ea6532a
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +143,17 @@ def _views(home: Path, since: datetime | None, until: datetime | None) -> dict[s
     }
 
 # %% ../../nbs/release/predictions.ipynb #d2601275
+@cache
+def _database() -> Any:
+    """The database in memory of this process, empty for ever: what is asked is in views of the asker's own session."""
+    import duckdb
+
+    return duckdb.connect(config={"enable_external_file_cache": "false"})  # files come and go under the same name
+
+
+os.register_at_fork(before=_database.cache_clear)  # a fork would wait at its end for threads that did not come along
+
+
 def query(
     ws: Workspace, endpoint: str, sql: str, *, since: When = None, until: When = None, values: Sequence[Any] = ()
 ) -> "pd.DataFrame":
@@ -166,11 +179,11 @@ def query(
 
     home, start, end = folder(ws, endpoint), moment(since), moment(until)
     for attempt in range(20):
-        with duckdb.connect() as connection:
+        with _database().cursor() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             try:
                 for name, text in _views(home, start, end).items():
-                    connection.execute(f"CREATE VIEW {name} AS {text}")
+                    connection.execute(f"CREATE TEMP VIEW {name} AS {text}")
                 found: Any = connection.sql(sql, params=list(values))
                 return found.to_arrow_table().to_pandas()
             except (duckdb.IOException, FileNotFoundError) as error:  # replaced by somebody between looking and opening
@@ -256,6 +269,7 @@ def read(
     roles: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     truth: bool = False,
+    known: bool = False,
     limit: int | None = None,
     prefix: bool = False,
 ) -> "pd.DataFrame":
@@ -271,6 +285,8 @@ def read(
         Of the model's columns, only these. Default: all.
     truth
         Add ``truth``, ``number`` and ``truth_time``, empty where the truth is not known.
+    known
+        The same, and only rows whose truth is known.
     limit
         At most so many rows: the newest.
     prefix
@@ -288,15 +304,16 @@ def read(
         When a column is not there.
     """
     where, values = Which(since, until, versions, roles).where()
-    view, start, end = "joined" if truth else "predictions", moment(since), moment(until)
+    view, start, end = "joined" if truth or known else "predictions", moment(since), moment(until)
+    where += " AND truth IS NOT NULL" if known else ""
     chosen = "*"
     if columns is not None:
-        known = list(query(ws, endpoint, f"SELECT * FROM {view} LIMIT 0", since=start, until=end).columns)
-        inputs = [name for name in known if name.startswith("in_")]
+        every = list(query(ws, endpoint, f"SELECT * FROM {view} LIMIT 0", since=start, until=end).columns)
+        inputs = [name for name in every if name.startswith("in_")]
         for name in columns:
             if inputs and f"in_{name}" not in inputs:
                 raise UserError(f"{endpoint} has no column '{name}'", nearest(name, [i[3:] for i in inputs]))
-        wanted = [name for name in known if name not in inputs or name[3:] in columns]
+        wanted = [name for name in every if name not in inputs or name[3:] in columns]
         chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in wanted)
     newest = f" ORDER BY time DESC, request_id DESC, row DESC LIMIT {int(limit)}" if limit is not None else ""
     sql = f"SELECT * FROM (SELECT {chosen} FROM {view} WHERE {where}{newest}) ORDER BY time, request_id, row"

@@ -43,7 +43,7 @@ def look(ws: Workspace, name: str, rails: Rails, plan: Plan) -> list[Found]:
     """
     seen = standing.view(folder(ws, name), plan)
     metrics = tuple(rule.name for rule in rails.rules if rule.kind == "metric")
-    judged = measured(ws, plan, seen.begun, metrics) if metrics else {}
+    judged = measured(ws, plan, seen.begun, metrics, alone=True) if metrics else {}
 
     def rows(version: int, truth: bool) -> "tuple[pd.DataFrame, str, str] | None":
         from aiplat.release import predictions

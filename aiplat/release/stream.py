@@ -170,9 +170,24 @@ def _checked(at: Address, to: Address, dead: Address, keep: Sequence[str], numbe
             raise UsageError(f"--{name} {value} is too small", "give a larger number")
     places = {"--to": to, "--dead": dead}
     for option, place in places.items():
-        if (place.scheme, place.server, place.name) == (at.scheme, at.server, at.name):
+        if place.place == at.place:
             raise UsageError(
                 f"{option} is where the messages come from", "give it another name, or the stream would answer itself"
+            )
+
+
+def _one_of_them(mine: Report, folder: Path, title: str) -> None:
+    """Raise `UserError` when a stream of this name runs and is another one: it would lose messages to this one."""
+    for other in reports(folder):
+        models = [(mine.ref, other.ref)] if other.ref else []
+        wrong = [pair for pair in models if len({ref.removesuffix("@production") for ref in pair}) > 1]
+        for pair in ((mine.from_, other.from_), (mine.to, other.to), (mine.dead, other.dead)):
+            here, there = map(address, pair)
+            wrong += [(here.label, there.label)] if here.place != there.place else []
+        if wrong and other.lives:
+            raise UserError(
+                f"a stream {title} runs with {wrong[0][1]}, not {wrong[0][0]}: the two would share its messages",
+                "give this one another name, and it gets all messages: --name NAME; or stop the other first",
             )
 
 
@@ -186,11 +201,11 @@ def recorder(ws: Workspace, name: str) -> "tuple[Callable[[Batch, Scorer, float]
     """A function that keeps records of a batch, and one that ends it."""
     from aiplat.release.serving.journal import Journal
 
-    private = [
-        each.strip() for each in ws.settings.serving.get("private", "").replace("\n", ",").split(",") if each.strip()
-    ]
     journal = Journal(
-        ws.path("predictions"), endpoint=name, worker=f"{socket.gethostname()}-{os.getpid()}", private=private
+        ws.path("predictions"),
+        endpoint=name,
+        worker=f"{socket.gethostname()}-{os.getpid()}",
+        private=ws.settings.private,
     )
 
     def record(batch: Batch, scorer: "Scorer", seconds: float) -> None:
@@ -264,8 +279,9 @@ def run(
     scorer = scorer_of(ws, version)
     report = me(
         model=version.name, version=version.version, digest=version.model_digest, form=scorer.bundle.form, from_=from_, to=to,
-        dead=graves.text, group=f"aiplat-{title}",
+        dead=graves.text, group=f"aiplat-{title}", ref=model,
     )  # fmt: skip
+    _one_of_them(report, folder_of(ws, title), title)
     keeps, ends = recorder(ws, title) if record else (lambda batch, scorer, seconds: None, lambda: None)
     stream = Stream(
         at, goal, graves, report.group, scorer, report, folder_of(ws, title), tuple(keep or ()), batch, wait,

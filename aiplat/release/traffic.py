@@ -17,7 +17,7 @@ from ..core.ledger import Entry
 from ..core.show import Block, Line, Result, Table, Text
 from ..core.workspace import Workspace, workspace
 from .decision import command
-from .serving import plans, standing
+from .serving import meters, plans, standing
 from .serving.changes import folder, history, names, nothing_there, on_disk, settle, subject
 from .serving.effects import go_back
 from .serving.limits import read_rails
@@ -193,6 +193,9 @@ def look(ws: Workspace, name: str, *, went_back: bool = False) -> Traffic:
         read_rails(ws.settings, name)
     except UserError as problem:
         said.append((False, f"no guard rail is in force, as they cannot be read: {problem.what}"))
+    if any(one.value for one in meters.read(folder(ws, name) / "metrics") if one.name == "aiplat_unseen"):
+        what = "counts are missing, here and for guard rails: the disk had no room for them"
+        said.append((False, f"{what}; free it, then {command('undeploy', name)} and deploy again"))
     metrics = {version: judged.metrics for version, judged in outcomes.items()}
     return Traffic(
         name, plan.model, running.url if running else "", plans.shares(plan), plan.mode, plan.generation, plan.key, seen.begun,

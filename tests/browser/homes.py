@@ -156,7 +156,11 @@ class Homes:
             server = server.replace("true", "false")
             (etc / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {"aiplat": True}}))
         (etc / "jupyter_server_config.d" / "aiplat.json").write_text(server)
-        quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+        quiet: dict[str, Any] = {
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+            # Lab asks a kernel that takes longer than a second in vain, and a busy machine takes longer
+            "@jupyterlab/completer-extension:manager": {"providerTimeout": SLOW},
+        }
         (etc / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(quiet))
         if self.person:
             known = f"lambda self, handler: User(username={self.person!r}, name={self.person!r})"
@@ -388,6 +392,17 @@ def until(page: Any, script: str, arg: Any = None) -> None:
 _COUNT = itertools.count(1)
 IDLE = """() => { const panel = window.jupyterapp.shell.currentWidget; const kernel = panel?.sessionContext?.session?.kernel;
   return kernel?.status === 'idle'; }"""
+# An answer that comes late: while `__hold` is part of an address, what the server has answered there reaches the page only afterwards.
+HELD = """{ window.__hold = null; window.__held = 0;
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  if (window.__hold && String(asked[0].url ?? asked[0]).includes(window.__hold)) {
+    window.__held += 1;
+    while (window.__hold) await new Promise(end => setTimeout(end, 20));
+  }
+  return answer;
+}; }"""
 DONE = """() => { const cells = window.jupyterapp.shell.currentWidget?.content?.widgets ?? [];
   const code = cells.filter(c => c.model.type === 'code' && c.model.sharedModel.getSource().trim());
   return code.length > 0 && code.every(c => c.model.executionCount) &&

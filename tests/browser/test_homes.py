@@ -204,14 +204,23 @@ def test_widgets_in_voila_whose_models_come_while_the_page_stands_still(visit: V
     assert not visit.wrong(page)
 
 
+# A kernel that takes longer for an answer than Lab waits for it by itself.
+THINKS = """import time
+_asked = get_ipython().Completer.completions
+get_ipython().Completer.completions = lambda *given: (time.sleep(1.5), _asked(*given))[1]"""
+
+
 def test_completion_and_help_in_lab(visit: Visit) -> None:
     page = visit.lab(visit.fresh("session.ipynb"))
     visit.run_all(page)
+    kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+    page.evaluate(f"code => {kernel}.requestExecute({{ code, silent: true }}).done.then(() => null)", THINKS)
     visit.command(page, "notebook:insert-cell-below")
     visit.command(page, "notebook:enter-edit-mode")
     page.keyboard.type("%aiplat promote credit/2 --to ")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('.jp-Notebook').innerText.includes('--to production')")
+    page.locator(".jp-Completer:visible", has_text="production").wait_for(timeout=20000)
+    page.keyboard.press("Escape")
     page.keyboard.press("Control+A")
     page.keyboard.type("%aiplat show ")
     page.keyboard.press("Tab")

@@ -61,17 +61,19 @@ def bins_of_numbers(reference: Numbers, current: Numbers, bins: int = BINS) -> B
     n = len(reference.values)
     places = np.maximum((np.arange(1, bins) * n) // bins - 1, 0)
     a, b = (each.on(reference.grid) for each in (reference, current))
-    edges = np.unique(a.nth(places)) if n else np.zeros(0)
-    least = reference.values.min() if n else np.nan
+    edges, upto = a.nth(places) if n else (np.zeros(0), np.zeros(0, np.int64))
+    edges, first = np.unique(edges, return_index=True)
+    upto, least = upto[first], reference.ends[0]
     if n and edges[0] == least:  # many rows have the least value: what is below it is something new
         with np.errstate(over="ignore"):  # below the least float is minus infinity
-            edges = np.append(np.nextafter(edges[0], -np.inf), edges)
+            edges, upto = np.append(np.nextafter(edges[0], -np.inf), edges), np.append(0, upto)
 
     texts = [f"{edge:.4g}" for edge in edges]
     names = [f"to {texts[0]}", *(f"to {text}" for text in texts[1:]), f"above {texts[-1]}"] if texts else ["all"]
     if n and len(edges) > 1 and edges[1] == least:
         names[0] = f"below {texts[0]}"
-    before, now = (np.diff(each.upto(edges), prepend=0, append=len(each.values)) for each in (a, b))
+    before = np.diff(upto, prepend=0, append=n)
+    now = np.diff(b.upto(edges), prepend=0, append=len(b.values))
     held = (before > 0) | (now > 0)
     held[-1] |= not held.any()
     names = [name for name, each in zip(names, held, strict=True) if each]

@@ -250,8 +250,10 @@ def words(before: "pd.Series", now: "pd.Series", *, most: int = 2_000, seed: int
     )
     counter = CountVectorizer(token_pattern=r"(?u)\b\w+\b", max_features=20_000, dtype=np.float64)
     try:
+        if not old or not new:
+            raise ValueError("no texts on one side")
         counts = counter.fit_transform([*old, *new]).tocsr()
-    except ValueError:  # not a single word
+    except ValueError:  # or not a single word
         from aiplat.trust.intervals import undefined
 
         return Words(Separation(undefined("no words")), 0.0, 0.0, (0.0, 0.0))

@@ -24,7 +24,9 @@ from aiplat.operations.monitoring.distances import (
     rates_differ,
 )  # fmt: skip
 from .domains import Separation, linear_separation, mean_discrepancy, separation, words
-from .samples import Levels, Numbers, Sample, kind_of, sample, vectors_in
+from aiplat.operations.monitoring.samples import (
+    MOST_SINGLE, Levels, Numbers, Sample, kind_of, numbers, sample, vectors_in,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +58,13 @@ class ColumnDrift:
     drifted
         Whether the change is both more than chance and not small.
     missing
-        Share of missing values, before and now.
+        Share of missing values, before and now; of vectors, of those with a gap.
     beyond
         Share of the present numbers outside the reference's range; of levels, the share of those that the reference does not have.
     unknown
         The most frequent new levels, or words that have become more frequent.
+    parts
+        Of a vector that lies in numbered columns, these, when each is compared by itself too.
     bins
         The counts behind PSI and pictures.
     """
@@ -78,6 +82,7 @@ class ColumnDrift:
     missing: tuple[float, float] = (0.0, 0.0)
     beyond: float = 0.0
     unknown: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     bins: Bins | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,10 +96,10 @@ class ColumnDrift:
 def _beyond(reference: Sample, current: Sample) -> tuple[float, tuple[str, ...]]:
     """The share of what the reference never had, and its names."""
     if isinstance(reference, Numbers) and isinstance(current, Numbers):
-        old, new = reference.values, current.values
-        if not len(old) or not len(new):
+        (low, high), new = reference.ends, current.values
+        if not len(reference.values) or not len(new):
             return 0.0, ()
-        inside = np.count_nonzero(new <= old.max()) - np.count_nonzero(new < old.min())
+        inside = np.count_nonzero(new <= high) - np.count_nonzero(new < low)
         return float(1 - inside / len(new)), ()
     assert isinstance(reference, Levels) and isinstance(current, Levels)
     known, total = set(reference.names), int(current.counts.sum())
@@ -153,7 +158,7 @@ class Prepared:
         self.frame, self.rows = frame, len(frame)
         self.kinds = {name: kind_of(frame[name]) for name in names}
         self.vectors = vectors_in(names, list(self.kinds.values()))
-        inside = {name for each in self.vectors.values() for name in each}
+        inside = {name for each in self.vectors.values() if len(each) > MOST_SINGLE for name in each}
         self.single = {
             n: kind for n, kind in self.kinds.items() if n not in inside and kind in ("number", "time", "level")
         }
@@ -167,32 +172,38 @@ class Prepared:
             self._samples[name] = sample(self.frame[name], self.single[name])
         return self._samples[name]
 
-    def vector(self, frame: "pd.DataFrame", name: str) -> NDArray[np.float64]:
-        """The vectors of that name in a frame ``[n, d]``, rows with gaps left out."""
+    def vector(self, frame: "pd.DataFrame", name: str, wide: int = 0) -> NDArray[np.float64]:
+        """The vectors of that name in a frame ``[n, d]``; rows with gaps, or not ``wide`` numbers (default: the most frequent), left out."""
         parts = self.vectors[name]
         if parts == [name]:
             rows = [each for each in frame[name] if each is not None and np.ndim(each) == 1]
             widths = [len(each) for each in rows]
-            wide = max(set(widths), key=widths.count, default=0)
+            wide = wide or max(set(widths), key=widths.count, default=0)
             out = np.array([each for each in rows if len(each) == wide], dtype=np.float64).reshape(-1, wide)
         else:
-            out = frame[parts].to_numpy(dtype=np.float64)
+            out = np.column_stack([numbers(frame[part]) for part in parts])
         return out[np.isfinite(out).all(axis=1)]
 
 # %% ../../../nbs/operations/monitoring/drift.ipynb #6bd2b7a6
 def _of_vectors(reference: Prepared, current: "pd.DataFrame", name: str, seed: int) -> ColumnDrift:
-    a, b = reference.vector(reference.frame, name), reference.vector(current, name)
-    if a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
-        return ColumnDrift(
-            name, "vector", (len(a), len(b)), unknown=("no vectors of the same length",) if len(b) else ()
-        )
-    scale = a.std(axis=0)
-    scale[scale == 0] = 1.0
-    middle = a.mean(axis=0)
-    a, b = (a - middle) / scale, (b - middle) / scale
-    apart, (_, p) = linear_separation(a, b, seed=seed), mean_discrepancy(a, b, seed=seed)
-    area = math.nan if apart.auc.value is None else apart.auc.value
-    return ColumnDrift(name, "vector", (len(a), len(b)), distance=area, p=min(1.0, 2 * min(p, apart.p)))
+    a = reference.vector(reference.frame, name)
+    b = reference.vector(current, name, a.shape[1])
+    n, m, area, p = reference.rows, len(current), math.nan, 1.0
+    gaps = (n - len(a), m - len(b))
+    if min(len(a), len(b)) >= 2:
+        scale = a.std(axis=0)
+        scale[scale == 0] = 1.0
+        middle = a.mean(axis=0)
+        a, b = (a - middle) / scale, (b - middle) / scale
+        apart, (_, p) = linear_separation(a, b, seed=seed), mean_discrepancy(a, b, seed=seed)
+        area = math.nan if apart.auc.value is None else apart.auc.value
+        p = min(1.0, 2 * min(p, apart.p))
+    if any(gaps):
+        p = min(1.0, 2 * min(p, rates_differ(gaps[0], n, gaps[1], m)))
+    parts = tuple(part for part in reference.vectors[name] if part != name and part in reference.single)
+    return ColumnDrift(
+        name, "vector", (n, m), distance=area, p=p, missing=(gaps[0] / max(n, 1), gaps[1] / max(m, 1)), parts=parts
+    )
 
 
 def _of_texts(reference: Prepared, current: "pd.DataFrame", name: str, seed: int) -> ColumnDrift:
@@ -264,8 +275,9 @@ class Drift(Result):
 
     @property
     def drifted(self) -> list[ColumnDrift]:
-        """The columns that have drifted."""
-        return [each for each in self.columns if each.drifted]
+        """The columns that have drifted, and vectors that have where none of their columns has by itself."""
+        alone = {each.name for each in self.columns if each.drifted and not each.parts}
+        return [each for each in self.columns if each.drifted and not alone & set(each.parts)]
 
     def column(self, name: str) -> ColumnDrift | None:
         """The column of that name, when it was compared."""
@@ -274,19 +286,24 @@ class Drift(Result):
     @property
     def headline(self) -> tuple[str, Kind]:
         """One sentence that says what was found, and how bad it is."""
-        names = [each.name for each in self.drifted]
+        names = [each.name for each in self.drifted if not each.parts]
+        wholes = [f"{each.parts[0]} to {each.parts[-1]} together" for each in self.drifted if each.parts]
+        many = sum(not each.parts for each in self.columns)
         kind: Kind = "good"
         if names:
             kind = "bad" if any(each.psi >= self.large for each in self.drifted) else "warn"
             listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             verb = "has" if len(names) == 1 else "have"
-            return f"{len(names)} of {len(self.columns)} columns {verb} drifted: {listed}", kind
+            too = f"; and {', '.join(wholes)}" if wholes else ""
+            return f"{len(names)} of {many} columns {verb} drifted: {listed}{too}", kind
+        if wholes:
+            return f"no column by itself, but {', '.join(wholes)} have drifted", "warn"
         if self.blind:
             return f"{self.rows[1]:,} rows are too few: chance alone makes a PSI of {fmt(self.blind)}", "warn"
         apart = self.separation
         if apart and apart.p < self.alpha and (apart.auc.value or 0) >= APART:
             return "no column by itself, but combinations of columns have drifted", "warn"
-        return f"none of {len(self.columns)} columns has drifted", kind
+        return f"none of {many} columns has drifted", kind
 
     @property
     def blind(self) -> float:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # %% ../../../nbs/operations/monitoring/performance.ipynb #f31eb162
 Learned = Calibration | Residuals
-_made: dict[tuple[str, str, str], Residuals | None] = {}  # a forest is grown once for all windows
+_made: dict[tuple[str, str, tuple[str, ...]], Residuals | None] = {}  # a forest is grown once for all windows
 
 
 def _residuals(ws: Workspace, about: About) -> Residuals | None:
@@ -46,7 +46,7 @@ def _residuals(ws: Workspace, about: About) -> Residuals | None:
     if version.model_digest != about.digest or not run.test_digest:
         return None  # training rows would flatter
     rows, said = snapshots.load(ws, run.test_digest), held_out_answers(ws, run, version)
-    private = {name.strip() for name in ws.settings.serving["private"].split(",")}
+    private = {*ws.settings.private}
     columns = [name for name in dict.fromkeys([*run.features, *run.sensitive]) if name in rows and name not in private]
     return None if said is None else Residuals.of(rows[columns], said["prediction"], rows[run.target])
 
@@ -62,7 +62,7 @@ def learned(ws: Workspace, about: About) -> Learned | None:
         The version.
     """
     if about.digest and about.task == "regression":
-        key = (str(ws.root), about.digest, ws.settings.serving["private"])
+        key = (str(ws.root), about.digest, ws.settings.private)
         if key not in _made:
             try:
                 _made[key] = _residuals(ws, about)
@@ -452,11 +452,10 @@ def performance(
     ws = workspace()
     result = look(ws, name, window=window, since=since or None, until=until or None, name=metric, by=by or ())
     if result.stretches:
-        digest = predictions.query(ws, name, "SELECT max_by(model_digest, time) AS digest FROM predictions")["digest"][
-            0
-        ]
+        last = predictions.read(ws, name, since=since, until=until, columns=[], limit=1)
+        digest = str(next(iter(last["model_digest"]), "") or "")
         left = evidence.record(
-            ws, "performance", subject=f"endpoint:{name}", model_digest=str(digest or ""), measured=result.measured()
+            ws, "performance", subject=f"endpoint:{name}", model_digest=digest, measured=result.measured()
         )
         result.evidence = left.seq
     return result

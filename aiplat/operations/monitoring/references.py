@@ -170,7 +170,13 @@ def check_reference(text: str) -> None:
 
 
 def of_log(
-    ws: Workspace, endpoint: str, since: datetime, until: datetime, name: str, versions: Sequence[int] | None = None
+    ws: Workspace,
+    endpoint: str,
+    since: datetime,
+    until: datetime,
+    name: str,
+    versions: Sequence[int] | None = None,
+    minimum: int = 1,
 ) -> Reference:
     """The reference that recorded predictions make.
 
@@ -184,6 +190,13 @@ def of_log(
         In words.
     versions
         Only answers of these.
+    minimum
+        The rows that it needs: a few rows differ from any window, and by chance alone.
+
+    Raises
+    ------
+    UserError
+        When there are fewer.
     """
     from aiplat.release.predictions import read
 
@@ -191,6 +204,9 @@ def of_log(
     inputs, answers = parts_of(frame)
     if not len(frame):
         raise UserError(f"{endpoint} has no predictions {name}", "choose another reference, such as training")
+    if len(frame) < minimum:
+        what = f"{endpoint} has {len(frame):,} predictions {name}, fewer than the {minimum:,} that a comparison needs"
+        raise UserError(what, "choose a longer reference, or training")
     return Reference(name, Prepared(inputs), Prepared(answers))
 
 
@@ -226,7 +242,7 @@ class References:
             self._about[version, digest] = about(self.ws, self.endpoint, version, digest)
         return self._about[version, digest]
 
-    def of(self, version: int, digest: str, start: datetime) -> Reference:
+    def of(self, version: int, digest: str, start: datetime, minimum: int = 1) -> Reference:
         """The reference of a window.
 
         Parameters
@@ -235,10 +251,12 @@ class References:
             What answered most of it.
         start
             When it began.
+        minimum
+            The rows that a reference out of the log needs.
         """
         from aiplat.release.predictions import moment, span
 
-        private = [name.strip() for name in self.ws.settings.serving.get("private", "").split(",") if name.strip()]
+        private = self.ws.settings.private
         if self.text == "training":
             if version not in self._made:
                 kept = version_of(self.ws, self.endpoint, version, digest)
@@ -249,7 +267,8 @@ class References:
                 first, _, last = self.text.partition("..")
                 since, until = moment(first), moment(last)
                 assert since is not None and until is not None
-                self._made[self.text] = of_log(self.ws, self.endpoint, since, until, f"from {first} to {last}")
+                name = f"from {first} to {last}"
+                self._made[self.text] = of_log(self.ws, self.endpoint, since, until, name, minimum=minimum)
             return self._made[self.text]
         step: timedelta = span(self.text)
-        return of_log(self.ws, self.endpoint, start - step, start, f"in the {self.text} before")
+        return of_log(self.ws, self.endpoint, start - step, start, f"in the {self.text} before", minimum=minimum)

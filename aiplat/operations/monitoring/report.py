@@ -19,12 +19,12 @@ from ...core.show import Block, Facts, Heading, Kind, Result, Table, Text, fmt, 
 from ...core.workspace import Workspace, workspace
 from ...data.sources import Data, describe_source, read
 from . import charts
-from .alerting import alert_name
+from .alerting import MOST_JUDGED, alert_name
 from .drift import Drift, drift, drift_blocks
 from .figures import Seen, look
 from .references import References, check_reference
-from .rules import RAISED, Rule, Watch, standing, watch
-from .windows import Window, kept
+from .rules import RAISED, Rule, Standing, Watch, watch
+from .windows import Window, kept, standing_of, told
 from ...trust.audit import write
 from ...trust.intervals import Measure
 
@@ -53,21 +53,21 @@ def beside(
     return rows, kinds
 
 # %% ../../../nbs/operations/monitoring/report.ipynb #67c1daa1
-def history(rules: Sequence[Rule], windows: Sequence[Window], more: Sequence[str] = ()) -> list[charts.Track]:
+def history(stands: Mapping[Rule, Standing], windows: Sequence[Window], more: Sequence[str] = ()) -> list[charts.Track]:
     """Figures over time, for the picture.
 
     Parameters
     ----------
-    rules
-        Their figures come first, with bounds and alerts.
+    stands
+        Rules and how they stand: their figures come first, with bounds and alerts.
     windows
         In the order of time.
     more
         Further figures.
     """
     seen = [(window.start, window.figures) for window in windows]
-    end = windows[-1].end if windows else 0.0
-    by_figure: dict[str, Rule | None] = {rule.figure: rule for rule in rules}
+    begin, end = (windows[0].start, windows[-1].end) if windows else (0.0, 0.0)
+    by_figure: dict[str, Rule | None] = {rule.figure: rule for rule in stands}
     by_figure |= {name: None for name in more if name not in by_figure}
     tracks = []
     for name, rule in by_figure.items():
@@ -78,8 +78,8 @@ def history(rules: Sequence[Rule], windows: Sequence[Window], more: Sequence[str
             band.append((low, high))
         if not any(math.isfinite(value) for _, value in points):
             continue
-        spans = standing(rule, seen).spans if rule else ()
-        raised = [(start, stop if stop is not None else end) for start, stop in spans]
+        spans = stands[rule].spans if rule else ()  # some of them may be over before the first window that is shown
+        raised = [(max(start, begin), end if stop is None else stop) for start, stop in spans if (stop or end) > begin]
         tracks.append(
             charts.Track(name, points, rule.bound if rule else None, rule.above if rule else True, raised, band)
         )
@@ -273,15 +273,17 @@ def _of_endpoint(ws: Workspace, watched: Watch, start: datetime, end: datetime, 
     references = References(ws, watched.endpoint, watched.reference)
     seen = look(ws, watched, start, end, references, by=by, classifier=True)
     reach = (end - max(60 * span(watched.window), end - start)).timestamp()
-    windows = [window for window in kept(ws, watched.endpoint, since=reach) if window.start < end.timestamp()]
+    windows = kept(ws, watched.endpoint, since=reach, until=end.timestamp())
+    earlier = kept(ws, watched.endpoint, until=reach, limit=MOST_JUDGED)  # an alert may stand since long before
+    said = told(ws, watched.endpoint)
+    stands = {rule: standing_of(rule, [*earlier, *windows], said) for rule in watched.rules}
     alerts = {}
-    for rule in watched.rules:
-        stands = standing(rule, [(window.start, window.figures) for window in windows])
-        since = f" since {datetime.fromtimestamp(stands.since, UTC):%Y-%m-%d %H:%M}" if stands.since is not None else ""
-        if stands.judged:
-            alerts[alert_name(watched.endpoint, rule.figure)] = f"{stands.state}{since} ({rule.text})"
+    for rule, each in stands.items():
+        since = f" since {datetime.fromtimestamp(each.since, UTC):%Y-%m-%d %H:%M}" if each.since is not None else ""
+        if each.judged or each.state == RAISED:
+            alerts[alert_name(watched.endpoint, rule.figure)] = f"{each.state}{since} ({rule.text})"
     moved = [f"drift.psi.{each.name}" for each in (seen.inputs.drifted if seen.inputs else [])[:3]]
-    tracks = history(watched.rules, windows, [*moved, *list(seen.metrics)[:1], "rows"]) if len(windows) > 1 else []
+    tracks = history(stands, windows, [*moved, *list(seen.metrics)[:1], "rows"]) if len(windows) > 1 else []
     return MonitorReport(watched.endpoint, seen, _then(ws, watched.endpoint, seen), alerts, tracks)
 
 # %% ../../../nbs/operations/monitoring/report.ipynb #c334efbd

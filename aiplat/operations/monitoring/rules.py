@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'TOTALS', 'RATES', 'IMPACT', 'Complain', 'WELL', 'RAISED', 'Figure', 'Rule', 'parse_rule', 'Watch',
-           'watch', 'Standing', 'standing']
+           'watch', 'Standing', 'standing', 'standing_after']
 
 # %% ../../../nbs/operations/monitoring/rules.ipynb #ac24ffe5
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...core.errors import UserError, nearest
 from ...core.settings import Settings
 from ...trust.bounds import criterion_names, metric_names, split, unquote
+from ...trust.groups import JOIN
 
 # %% ../../../nbs/operations/monitoring/rules.ipynb #44a6a1c5
 MEASURES = {"psi": "psi", "js": "js", "ks": "distance", "p": "adjusted"}
@@ -137,6 +138,9 @@ def _known_figure(name: str, complain: Complain) -> str:
             raise complain(f"'{head}' has no '{'.'.join(rest)}'", f"write {head} alone")
     elif not rest:
         raise complain(f"'{name}' names no column", f"write {head}.COLUMN")
+    elif head not in RATES:  # groups by several columns are written as the audit writes them
+        columns = [split(each, ".") for each in split(name.partition(".")[2], "&")]
+        return f"{head}.{JOIN.join('.'.join(map(unquote, each)) for each in columns)}"
     return ".".join([head, *rest])
 
 # %% ../../../nbs/operations/monitoring/rules.ipynb #64a63975
@@ -295,6 +299,8 @@ class Standing:
         How many windows were judged.
     wrong
         How many of them broke the bound.
+    first
+        Start of the first of the windows in a row that decided this state.
     """
 
     state: str = WELL
@@ -302,9 +308,10 @@ class Standing:
     spans: tuple[tuple[float, float | None], ...] = ()
     judged: int = 0
     wrong: int = 0
+    first: float | None = None
 
 
-def standing(rule: Rule, windows: Sequence[tuple[float, Mapping[str, Figure]]]) -> Standing:
+def standing(rule: Rule, windows: Sequence[tuple[float, Mapping[str, Figure]]], before: str = WELL) -> Standing:
     """How a rule stands after windows, in the order of time.
 
     Parameters
@@ -313,10 +320,14 @@ def standing(rule: Rule, windows: Sequence[tuple[float, Mapping[str, Figure]]]) 
         The rule.
     windows
         Start and figures of each window; one without the rule's figure, or without a value, is passed over.
+    before
+        How it stood before the first of them.
     """
-    raised, row, judged, wrong = False, 0, 0, 0
+    raised, row, judged, wrong = before == RAISED, 0, 0, 0
     since: float | None = None
-    spans: list[tuple[float, float | None]] = []
+    first: float | None = None
+    begun = 0.0  # where the windows in a row that may change the state began
+    spans: list[tuple[float, float | None]] = [(windows[0][0], None)] if raised and windows else []
     for start, figures in windows:
         value, low, high = figures.get(rule.figure, (None, None, None))
         if value is None:
@@ -324,9 +335,37 @@ def standing(rule: Rule, windows: Sequence[tuple[float, Mapping[str, Figure]]]) 
         broken = rule.wrong(value, low, high)
         judged, wrong = judged + 1, wrong + broken
         since = start if since is None else since
+        begun = begun if row else start
         row = row + 1 if (rule.well(value) if raised else broken) else 0
         if row < rule.windows:
             continue
-        raised, row, since = not raised, 0, start
+        raised, row, since, first = not raised, 0, start, begun
         spans = [*spans, (start, None)] if raised else [*spans[:-1], (spans[-1][0], start)]
-    return Standing(RAISED if raised else WELL, since, tuple(spans), judged, wrong)
+    return Standing(RAISED if raised else WELL, since, tuple(spans), judged, wrong, since if first is None else first)
+
+
+def standing_after(
+    rule: Rule, windows: Sequence[tuple[float, Mapping[str, Figure]]], told: str, start: float
+) -> Standing:
+    """How a rule stands after the newest of many windows: what they do not decide is as it was told.
+
+    An alert that needs ``until`` to be cleared may stand for longer than the windows reach that somebody looks at.
+
+    Parameters
+    ----------
+    rule, windows
+        See `standing`.
+    told
+        What people were told last.
+    start
+        Start of the window that decided that; 0 when nothing was told yet.
+    """
+    well, raised = standing(rule, windows), standing(rule, windows, RAISED)
+    found = raised if told == RAISED else well
+    if windows and start >= windows[0][0]:  # it began within them: how it stood before them is what led to it
+        found = next((each for each in (well, raised) if (each.state, each.since) == (told, start)), found)
+    oldest = next((at for at, figures in windows if figures.get(rule.figure, (None,))[0] is not None), None)
+    if not start or found.state != told or found.since not in (None, oldest):
+        return found
+    spans = ((max(start, windows[0][0]), None),) if told == RAISED and windows else found.spans
+    return replace(found, since=start, first=start, spans=spans)  # nothing has changed since it was told

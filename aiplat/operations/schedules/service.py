@@ -112,8 +112,8 @@ class Duties:
     def _monitor(self, now: float) -> None:
         """Start a check of monitors when a window has ended; it runs in a process of its own."""
         if self.monitors is None:
-            alerting = importlib.import_module("aiplat.operations.monitoring.alerting")
-            self.monitors = alerting.Keeper(self.drivers.ws)
+            triggers = importlib.import_module("aiplat.operations.monitoring.triggers")
+            self.monitors = triggers.Keeper(self.drivers.ws)
         if self.monitors.look(now):
             self.tell("monitors: a window has ended or truth has arrived; a check has begun")
 

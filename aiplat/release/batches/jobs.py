@@ -9,6 +9,7 @@ __all__ = ['AN_HOUR', 'KEPT', 'Job', 'job', 'sweep', 'source_of', 'score_unit', 
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,19 +24,10 @@ from ...data.databases import stream_database
 from ...data.files import shown
 from ...data.sources import describe_source
 from .engines import Asked, Engine, in_threads, processors
-from aiplat.release.batches.inputs import (
-    STEP,
-    Source,
-    Unit,
-    csv_header,
-    csv_tables,
-    cut,
-    listed,
-    parquet,
-    spool,
-    spooled,
-)
-from .outputs import Place, deliver
+from .inputs import STEP, Source, Unit, cut, listed, parquet
+from .outputs import deliver
+from .places import Place
+from .spooling import csv_header, csv_tables, spool, spooled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,7 +158,7 @@ def source_of(job: Job) -> Source:
         folder = job.folder / "spool"
         kept = spooled(folder, job.label)
         if kept is None:
-            spool(_csv(job) if job.kind == "csv" else stream_database(job.data), folder)
+            spool(_csv(job) if job.kind == "csv" else stream_database(job.data), folder, label=job.label)
         found = kept or spooled(folder, job.label)  # type: ignore[assignment]
         found.label = job.label
     check_names(found.columns, job.label)
@@ -298,7 +290,7 @@ def carry_out(
             model=about.get("model", ""),
             data=job.label,
             out=job.place.label,
-            delivering=before.get("delivering", False),
+            delivery=before.get("delivery") or secrets.token_hex(16),
         )
         source = source_of(job)
         units = cut(source.files)
@@ -311,8 +303,7 @@ def carry_out(
             _spread(job, source, left, spread)
         source.check()
         parts = [job.part(unit) for unit in units]
-        job.note(delivering=True)
-        deliver(job.place, parts, job.folder, replace=replace, again=source.rows if before.get("delivering") else None)
+        deliver(job.place, parts, job.folder, replace=replace, delivery=job.notes["delivery"])
         import pyarrow.parquet as pq
 
         columns = pq.read_schema(parts[0]).names
@@ -327,15 +318,10 @@ def carry_out(
 
 def _spread(job: Job, source: Source, units: list[Unit], spread: Any) -> None:
     """The same with blocks that are answered elsewhere, in order."""
-    sent: list[int] = []
 
     def blocks() -> "Iterator[pa.Table]":
         for unit in units:
-            count = 0
-            for table in source.batches(unit, job.asked.columns, STEP):
-                yield table
-                count += len(table)
-            sent.append(count)
+            yield from source.batches(unit, job.asked.columns, STEP)
 
     given = iter(spread(blocks()))
     for unit in units:

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'MANIFEST_LIMIT', 'TYPES', 'NotTrusted', 'check_signature', 'wrapped', 'payload_of', 'opened', 'fetch',
-           'plain', 'Model', 'Shelf', 'Device', 'main']
+           'plain', 'number', 'moment', 'Model', 'tried', 'sync_folder', 'write_file', 'Shelf', 'Device', 'main']
 
 # %% ../../../nbs/release/exporting/device.ipynb #c2893661
 import argparse
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -129,7 +129,9 @@ def fetch(channel: str, name: str, limit: int) -> bytes:
             def redirect_request(self, *_: Any) -> None:
                 return None
 
-        with urllib.request.build_opener(Straight).open(f"{channel.rstrip('/')}/{name}", timeout=60) as answer:
+        # names are of any language, addresses are ASCII; what is quoted in the channel's address already stays as it is
+        quoted = f"{urllib.parse.quote(channel.rstrip('/'), safe=':/%@[]')}/{urllib.parse.quote(name)}"
+        with urllib.request.build_opener(Straight).open(quoted, timeout=60) as answer:
             data = answer.read(limit + 1)
     if len(data) > limit:
         raise NotTrusted(f"{name} is longer than {limit:,} bytes")
@@ -143,6 +145,32 @@ def plain(name: str) -> str:
     return name
 
 # %% ../../../nbs/release/exporting/device.ipynb #b5cfe452
+def number(row: int, name: str, value: Any) -> float:
+    """A number, as a graph takes it; NaN where it is missing."""
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"row {row} has {value!r} as '{name}', which is a number") from None
+
+
+def moment(row: int, name: str, value: Any) -> int:
+    """Nanoseconds since 1970 of a date, which is in UTC unless it says otherwise; the least number where it is missing."""
+    import numpy as np
+
+    if value is None:
+        return int(np.datetime64("NaT", "ns").view("int64"))
+    try:
+        when = datetime.fromisoformat(str(value))
+        when = when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+        if not 1678 <= when.year <= 2261:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"row {row} has {value!r} as '{name}', which is a date from 1678 to 2261 such as 2026-03-31T12:00:00Z"
+        ) from None
+    return int(np.datetime64(when, "ns").view("int64"))
+
+# %% ../../../nbs/release/exporting/device.ipynb #9002c15e
 class Model:
     """A release as something that answers.
 
@@ -177,12 +205,6 @@ class Model:
         if not isinstance(rows, list | tuple) or not all(isinstance(row, dict) for row in rows):
             raise ValueError('rows are a list of objects, such as [{"age": 41}]')
 
-        def number(i: int, name: str, value: Any) -> float:
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                raise ValueError(f"row {i} has {value!r} as '{name}', which is a number") from None
-
         def column(name: str, kind: str) -> Any:
             for i, row in enumerate(rows):
                 if name not in row:
@@ -194,9 +216,8 @@ class Model:
                 ]
                 return np.array(said, dtype=object)[:, None]
             if kind == "tensor(int64)":
-                stamps = np.array([np.datetime64("NaT") if v is None else np.datetime64(v) for v in values])
-                return stamps.astype("datetime64[ns]").view("int64")[:, None]
-            return np.array([np.nan if v is None else number(i, name, v) for i, v in enumerate(values)])[:, None]
+                return np.array([moment(i, name, v) for i, v in enumerate(values)], dtype=np.int64)[:, None]
+            return np.array([number(i, name, v) for i, v in enumerate(values)], dtype=float)[:, None]
 
         found = self.run.run(None, {name: column(name, kind) for name, kind in self.kinds.items()})
         if len(found) == 1:
@@ -222,6 +243,28 @@ class Model:
         return "" if answers else "there are no examples to try"
 
 
+def tried(folder: str | os.PathLike[str]) -> str:
+    """What is wrong with a release on this machine, from loading it to its examples; nothing when all is well.
+
+    Parameters
+    ----------
+    folder
+        With ``manifest.json`` and ``model.onnx``.
+
+    Raises
+    ------
+    ImportError, OSError
+        When a package or the disk is missing: the release is not to blame.
+    """
+    try:
+        model = Model(folder)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # the runtime has classes of its own for what it cannot load
+        return f"{type(error).__name__}: {error}"[:300]
+    return model.try_examples()
+
+
 def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_alike(a[name], b[name]) for name in a)
@@ -230,7 +273,10 @@ def _alike(a: Any, b: Any) -> bool:
     return a == b
 
 # %% ../../../nbs/release/exporting/device.ipynb #237e4d7f
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let what is named in a folder survive a power cut."""
+    if os.name != "posix":  # elsewhere, folders cannot be opened
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -238,7 +284,7 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_file(file: Path, data: bytes) -> None:
     """Write a file so that it is there as a whole or not at all, also after a power cut."""
     draft = file.with_name(f".{file.name}.part")
     with open(draft, "wb") as out:
@@ -246,7 +292,7 @@ def _write(file: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(draft, file)
-    _sync(file.parent)
+    sync_folder(file.parent)
 
 # %% ../../../nbs/release/exporting/device.ipynb #10bec38e
 class Shelf:
@@ -265,15 +311,34 @@ class Shelf:
         (self.home / "releases").mkdir(parents=True, exist_ok=True)
 
     def state(self) -> dict[str, Any]:
-        """``model`` that it runs, ``sequence`` of the last pointer that was followed, ``previous`` release, and ``bad`` ones with the reason."""
-        fresh: dict[str, Any] = {"model": "", "sequence": 0, "previous": "", "bad": {}}
-        with contextlib.suppress(OSError, ValueError):
-            fresh |= json.loads((self.home / "state.json").read_text())
-        return fresh
+        """``model`` that it runs, ``sequence`` and ``manifest`` of the last pointer that was followed, ``previous`` release, and ``bad`` ones with the reason.
+
+        Raises
+        ------
+        NotTrusted
+            When it is damaged or lost, and the device no longer knows what it saw.
+        """
+        fresh: dict[str, Any] = {"model": "", "sequence": 0, "manifest": "", "previous": "", "bad": {}}
+        try:
+            # what was written before manifests were remembered has none
+            found: dict[str, Any] = {"manifest": "", **json.loads((self.home / "state.json").read_bytes())}
+            if any(type(found[name]) is not type(value) for name, value in fresh.items()):
+                raise ValueError("not what was written")
+            return found
+        except FileNotFoundError:
+            if not self.current:  # its first day
+                return fresh
+            wrong = "lost"
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            wrong = f"damaged ({type(error).__name__})"
+        raise NotTrusted(
+            f"{self.home / 'state.json'} is {wrong}, so that an old release could pass for a new one; "
+            "if the channel can be trusted as it is now, begin anew with another --home"
+        )
 
     def _remember(self, **changes: Any) -> None:
         data = json.dumps({**self.state(), **changes}, indent=1).encode()
-        _write(self.home / "state.json", data)
+        write_file(self.home / "state.json", data)
 
     @property
     def current(self) -> str:
@@ -283,13 +348,22 @@ class Shelf:
         except OSError:
             return ""
 
-    def _check(self, folder: Path) -> dict[str, Any]:
-        """The manifest of a release, when it and all files are what was signed."""
+    def _check(self, folder: Path) -> None:
+        """Raise unless a release's manifest and all its files are what was signed."""
         manifest = opened("manifest", (folder / "manifest.json").read_bytes(), self.public)
         for name, said in manifest["files"].items():
             if hashlib.sha256((folder / plain(name)).read_bytes()).hexdigest() != said["sha256"]:
                 raise NotTrusted(f"{name} is not the file that was signed")
-        return manifest
+
+    def broken(self) -> str:
+        """Why the release in use may not answer; nothing when it is what was signed."""
+        if not self.current:
+            return "there is no release on this device yet"
+        try:
+            self._check(self.home / "releases" / self.current)
+        except (NotTrusted, OSError) as error:
+            return str(error)
+        return ""
 
     def _use(self, name: str) -> None:
         """Point at another release, in one step."""
@@ -297,7 +371,7 @@ class Shelf:
         draft.unlink(missing_ok=True)
         os.symlink(os.path.join("releases", name), draft)
         os.replace(draft, self.home / "current")
-        _sync(self.home)
+        sync_folder(self.home)
 
     def _tidy(self) -> None:
         """Remove releases that are neither in use nor the one before."""
@@ -318,11 +392,9 @@ class Device(Shelf):
         NotTrusted
             When there is none, or its files are not those that were signed.
         """
-        if not self.current:
-            raise NotTrusted("there is no release on this device yet")
-        folder = self.home / "releases" / self.current
-        self._check(folder)
-        return Model(folder)
+        if wrong := self.broken():
+            raise NotTrusted(wrong)
+        return Model(self.home / "releases" / self.current)
 
     def update(self, channel: str, now: datetime | None = None) -> str:
         """Follow a channel: fetch, check and try its release, and use it; says what was done.
@@ -349,25 +421,28 @@ class Device(Shelf):
             raise NotTrusted(
                 f"the channel shows pointer {pointer['sequence']}, older than {state['sequence']} that was seen"
             )
-        if pointer["sequence"] == state["sequence"]:
-            return f"nothing new: {self.current or 'no release'} is in use"
+        seen = pointer["sequence"] == state["sequence"]
+        if seen and state["manifest"] not in ("", pointer["manifest_sha256"]):
+            raise NotTrusted(
+                f"the channel has {name} under the number {pointer['sequence']}, which this device saw for another release\n"
+                "-> publish the release that is meant once more: it gets the next number"
+            )
+        before, broken = self.current, self.broken()
+        if seen and not broken:
+            return f"nothing new: {before} is in use"
         if name in state["bad"]:
             raise NotTrusted(f"{name} did not work on this device: {state['bad'][name]}")
-        if name != self.current:
-            folder = self._take(channel, name, pointer["manifest_sha256"])
-            if wrong := Model(folder).try_examples():
-                self._remember(bad={**state["bad"], name: wrong})
-                raise NotTrusted(f"{name} does not work on this device: {wrong}")
-            before = self.current
-            if before:
-                self._remember(previous=before)
+        if name != before or broken:
+            self._take(channel, name, pointer["manifest_sha256"])
+            # what is known is on the disk before anything is in use; a broken release is none to go back to
+            self._remember(previous=state["previous"] if broken else before)
             self._use(name)
-        self._remember(model=pointer["model"], sequence=pointer["sequence"])
+        self._remember(model=pointer["model"], sequence=pointer["sequence"], manifest=pointer["manifest_sha256"])
         self._tidy()
-        return f"{name} is in use"
+        return f"{name} is in use" + (f", fetched again: {broken}" if name == before and broken else "")
 
-    def _take(self, channel: str, name: str, digest: str) -> Path:
-        """The folder of a release with all its files, fetched and checked."""
+    def _take(self, channel: str, name: str, digest: str) -> None:
+        """Fetch a release, check all its files and try it; only then it is where it can be used."""
         folder, draft = self.home / "releases" / name, self.home / "releases" / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
@@ -376,16 +451,19 @@ class Device(Shelf):
         manifest = opened("manifest", data, self.public)
         if hashlib.sha256(data).hexdigest() != digest:
             raise NotTrusted(f"the manifest of {name} is not the one that the channel points at")
-        _write(draft / "manifest.json", data)
+        write_file(draft / "manifest.json", data)
         for file, said in manifest["files"].items():
             found = fetch(channel, f"{inside}/{plain(file)}", min(LIMIT, int(said["bytes"])))
             if hashlib.sha256(found).hexdigest() != said["sha256"]:
                 raise NotTrusted(f"{file} of {name} is not the file that was signed")
-            _write(draft / file, found)
+            write_file(draft / file, found)
+        if wrong := tried(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+            self._remember(bad={**self.state()["bad"], name: wrong})
+            raise NotTrusted(f"{name} does not work on this device: {wrong}")
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(draft, folder)
-        _sync(folder.parent)
-        return folder
+        sync_folder(folder.parent)
 
     def rollback(self) -> str:
         """Use the release before again, and do not take the one in use from the channel any more; says what was done.
@@ -433,7 +511,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"{error}\n-> python -m pip install -r requirements.txt", file=sys.stderr)
         return 1
-    except (NotTrusted, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # also the runtime's own: whoever looks after devices reads one line
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .images import PORT, image_name, write_endpoint
-from .manifests import MOUNTS, RIGHTS, pod, runs_as, steps
+from .images import PORT, object_name, write_endpoint
+from .manifests import MOUNTS, RIGHTS, TOLD, pod, runs_as, steps
 from ..serving.processes import Order
 from ..serving.rayserve import BUSY, scaling
 
@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="{name}" org.opencontainers.image.version="
       aiplat.model_digest="{digest}"
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONPATH=/srv/lib PORT={port} RAY_USAGE_STATS_ENABLED=0 RAY_SERVE_ENABLE_HA_PROXY=1
-WORKDIR /srv
+{system}WORKDIR /srv
 COPY requirements.txt .
 RUN pip install --no-cache-dir --only-binary=:all: -r requirements.txt
 COPY --chmod=0555 healthy.py serve.yaml ./
@@ -67,6 +67,8 @@ def write_ray_image(bundle: "Bundle", out: Path, packages: Sequence[str], order:
         What was written, relative to ``out``.
     """
     said = write_endpoint(bundle, out, packages, order)
+    if said["system"]:  # Ray's image is not run by root
+        said["system"] = f"USER root\n{said['system']}USER {USER}\n"
     minor = "".join(str(part) for part in sys.version_info[:2])
     (out / "serve.yaml").write_text(config)
     (out / "Dockerfile").write_text(DOCKERFILE.format(port=SERVES, user=USER, ray=version("ray"), minor=minor, **said))
@@ -138,7 +140,7 @@ def ray_container(name: str, image: str, *, head: bool, cpu: str = "1", memory: 
         "name": name,
         "image": image,
         "ports": [{"name": one, "containerPort": port} for one, port in {**ports, "serve": SERVES}.items()],
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": [dict(TOLD), {"name": "HOME", "value": "/tmp"}],
         "readinessProbe": probe(*(alive if head else ("/-/healthz", SERVES)), failures=3),
         "livenessProbe": probe(*alive, failures=24),
         "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
@@ -167,7 +169,7 @@ def rayservice(bundle: "Bundle", image: str, config: str, *, least: int = 1, mos
     def group(kind: str, room: str, **params: str) -> dict[str, Any]:
         one = ray_container(f"ray-{kind}", image, head=kind == "head")
         # said of the pod, because the autoscaler's container is added by the operator
-        spec = {"securityContext": {**runs_as(USER), "fsGroup": GROUP}, **pod(image_name(bundle.name), [one])}
+        spec = {"securityContext": {**runs_as(USER), "fsGroup": GROUP}, **pod(object_name(bundle.name), [one])}
         if kind == "head":
             del spec["automountServiceAccountToken"]
         return {"rayStartParams": {"num-cpus": room, **params}, "template": {"spec": spec}}
@@ -205,7 +207,7 @@ def rayservice(bundle: "Bundle", image: str, config: str, *, least: int = 1, mos
 
 def service_name(name: str) -> str:
     """A model's name as KubeRay takes it: it adds up to 20 signs for pods and services, of which 63 are possible."""
-    return image_name(name)[:40].strip("-")
+    return object_name(name)[:40].strip("-")
 
 # %% ../../../nbs/release/exporting/kuberay.ipynb #046e3724
 def ray_steps(bundle: "Bundle", image: str) -> str:

@@ -64,8 +64,12 @@ class Connection(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._clock = None
-        if self._partial and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._partial:
             self._refuse(408, b"the headers of the request did not come in time")
+        else:  # nothing was begun to which that would be an answer
+            self.transport.close()
 
     def _refuse(self, status: int, words: bytes) -> None:
         body = b'{"type":"about:blank","status":%d,"detail":"%s"}' % (status, words)
@@ -77,16 +81,23 @@ class Connection(HttpToolsProtocol):
         """Bytes came in."""
         if self._partial:
             self._got += len(data)
-        super().data_received(data)
-        if self._partial and self.parser is not None and not self.transport.is_closing():
-            if self._got > HEADERS:
+        super().data_received(data)  # which stops uvicorn's clock, whatever came
+        cycle = self.cycle
+        if (
+            self._partial or cycle is None or cycle.response_complete
+        ):  # this waits for the client, and not the client for an answer
+            if self.parser is None or self.transport.is_closing():
+                return
+            if self._partial and self._got > HEADERS:
                 self._refuse(431, b"the headers of the request are too long")
-            elif self._clock is None and self._got:
-                self._clock = self.loop.call_later(self.patience, self._late)
+            elif self._clock is None and (cycle is None or cycle.response_complete):
+                seconds = self.patience if self._partial else self.timeout_keep_alive
+                self._clock = self.loop.call_later(seconds, self._late)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._partial = True
+        self._stop()  # what was waited for has come: from now on it is the end of the headers
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

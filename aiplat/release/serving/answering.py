@@ -211,6 +211,8 @@ class Answering:
         else:
             said, head = asked.written(bundle, answers, request_id)
         head = [*ready.stamps[arm.version], *head]
+        if ready.secret:
+            key = None  # it has chosen the version, and is not written down
         return Answer(
             said, head, request_id, arm.version, role, len(answers), scorer, asked, columns, answers, key, way.pattern, len(body)
         )  # fmt: skip

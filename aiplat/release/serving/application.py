@@ -197,8 +197,8 @@ def nowhere(path: str, ready: Ready | None, known: Iterable[str]) -> Problem:
     return Problem(404, "there is nothing at this address", f"did you mean {near[0]}?" if near else "see /openapi.json")
 
 
-def problem_of(error: Exception, invalid: int) -> Problem:
-    """What a client is told about an exception."""
+def problem_of(error: Exception, invalid: int, request_id: str) -> Problem:
+    """What a client is told about an exception; the log has the rest, under the request's id."""
     if isinstance(error, Wrong):
         return error.problem
     if isinstance(error, Busy):
@@ -210,7 +210,7 @@ def problem_of(error: Exception, invalid: int) -> Problem:
         )
     if isinstance(error, UserError):
         return Problem.of(error, invalid)
-    logger.error("a request failed", exc_info=error)
+    logger.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     return Problem(500, "the model could not answer", "the log of the endpoint says more, under this request's id")
 
 
@@ -280,17 +280,9 @@ class Application:
         """Answer one request, as ASGI has it."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1002})
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while (await receive())["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        await self.answering.shadows.close()
-        await send({"type": "lifespan.shutdown.complete"})
 
     def _admit(self, headers: Mapping[bytes, bytes], scope: MutableMapping[str, Any], wanted: str) -> None:
         """Raise `Wrong` when the door says no."""
@@ -338,9 +330,9 @@ class Application:
             except Gone:
                 return
             except Exception as error:
-                problem = problem_of(error, invalid)
-                version, role = chosen[0] if chosen else (None, "")  # it failed at the version that was asked
                 request_id = request_id or self.answering.names.new()
+                problem = problem_of(error, invalid, request_id)
+                version, role = chosen[0] if chosen else (None, "")  # it failed at the version that was asked
                 body, head = answer(problem, path, request_id)
                 status = problem.status
             await send({"type": "http.response.start", "status": status, "headers": head})

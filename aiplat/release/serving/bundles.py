@@ -166,7 +166,7 @@ def _fill(ws: Workspace, version: ModelVersion, run: Run, data: bytes, draft: Pa
     from aiplat.release.serving.parity import compare, thresholds
     from aiplat.release.serving.shelves import load_program, save_program
 
-    private = tuple(part.strip() for part in ws.settings.serving.get("private", "").split(",") if part.strip())
+    private = ws.settings.private
     estimator = thaw(data, ws.settings.trusted_types)
     (draft / "model.skops").write_bytes(data)
     program, why = _compiled(estimator)
@@ -208,7 +208,7 @@ def vars_of(one: Field) -> dict[str, Any]:
 
 # %% ../../../nbs/release/serving/bundles.ipynb #b5cc78a9
 def prepare(ws: Workspace, version: ModelVersion, into: Path) -> Bundle:
-    """Make a version ready to be served; when it is already, nothing is done.
+    """Make a version ready to be served; when it is already, by the settings of now, nothing is done.
 
     Parameters
     ----------
@@ -238,16 +238,14 @@ def prepare(ws: Workspace, version: ModelVersion, into: Path) -> Bundle:
             f"the model file of {version.name}/{version.version} is not the registered one",
             "aiplat verify looks for more",
         )
-    for folder in (into / digest[:16], into / f"{digest[:16]}-{version.version}"):
+    settings = hashlib.sha256(json.dumps([sorted(ws.settings.private), sorted(ws.settings.trusted_types)]).encode())
+    plain = f"{digest[:16]}-{version.version}"
+    for folder in (into / digest[:16], into / plain, into / f"{plain}-{settings.hexdigest()[:8]}"):
         found = described(folder)
-        if found is not None and (found.name, found.version, found.model_digest) == (
-            version.name,
-            version.version,
-            digest,
-        ):
-            return found
         if found is None:
             break
+        if _fits(ws, version, digest, found):
+            return found
     try:
         into.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=into))
@@ -261,10 +259,17 @@ def prepare(ws: Workspace, version: ModelVersion, into: Path) -> Bundle:
         raise UserError(f"{folder} cannot be written ({problem.strerror})", "free the disk") from problem
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    there = described(folder)
+    return there if there is not None and _fits(ws, version, digest, there) else prepare(ws, version, into)
+
+
+def _fits(ws: Workspace, version: ModelVersion, digest: str, bundle: Bundle) -> bool:
+    """Whether a bundle is of this version, tells nothing of what is private now, and needs no more trust than there is."""
+    columns = {one.name for one in bundle.schema.fields}
     return (
-        prepare(ws, version, into)
-        if (there := described(folder)) is None or there.version != version.version
-        else there
+        (bundle.name, bundle.version, bundle.model_digest) == (version.name, version.version, digest)
+        and columns & {*bundle.private} == columns & {*ws.settings.private}
+        and {*bundle.trusted} <= {*ws.settings.trusted_types}
     )
 
 

@@ -22,7 +22,7 @@ from ...core.workspace import Workspace
 from ..decision import command
 from . import plans, standing
 from .changes import InForce, before, folder, history, latest, switch
-from .plans import Plan
+from .plans import Arm, Plan
 
 if TYPE_CHECKING:
     from aiplat.release.serving.answers import Bundle
@@ -43,16 +43,19 @@ def ready(ws: Workspace, name: str, versions: Sequence[ModelVersion]) -> "dict[i
     return {version.version: prepare(ws, version, folder(ws, name) / "bundles") for version in versions}
 
 
-def again(ws: Workspace, plan: Plan) -> None:
-    """Make the models of an earlier plan ready; each must be the one that was served then."""
-    for arm in (*plan.arms, *plan.shadows):
+def again(ws: Workspace, plan: Plan) -> Plan:
+    """Make the models of an earlier plan ready, by the settings of now; each must be the one that was served then."""
+
+    def made(arm: Arm) -> Arm:
         version = find_model(ws, f"{plan.model}/{arm.version}")
         if version.model_digest != arm.digest:
             raise UserError(
                 f"{plan.model}/{arm.version} is not the model that answered then",
                 f"see {command('verify')}, and deploy another version",
             )
-        ready(ws, plan.endpoint, [version])
+        return replace(arm, bundle=ready(ws, plan.endpoint, [version])[arm.version].folder.name)
+
+    return replace(plan, arms=tuple(map(made, plan.arms)), shadows=tuple(map(made, plan.shadows)))
 
 
 def prune(ws: Workspace, name: str, keep: int = 4) -> None:
@@ -220,6 +223,7 @@ def go_back(
     """
     stack = history(ws, name)
     goal = before(ws, name, without=without)
-    again(ws, goal.plan)
-    plan = replace(goal.plan, generation=latest(ws, name) + 1, since=datetime.now(UTC), by=by or ws.user, reason=reason)
+    plan = replace(
+        again(ws, goal.plan), generation=latest(ws, name) + 1, since=datetime.now(UTC), by=by or ws.user, reason=reason
+    )
     return put(ws, "traffic", plan, seen=stack[-1].plan, body={"back": goal.origin, **(body or {})})

@@ -8,7 +8,7 @@ __all__ = ['KEEP', 'Load', 'Follower']
 # %% ../../../nbs/release/serving/following.ipynb #4f77b527
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ def _loaded(folder: Path) -> Scorer:
     from aiplat.release.serving.bundles import load
 
     scorer = load(folder)
-    scorer.score(scorer.bundle.schema.columns([scorer.bundle.schema.example()]))
+    schema = scorer.bundle.schema
+    try:
+        scorer.score(schema.columns([schema.example()]))
+    except Exception:  # a model may refuse a value that stands for private or too many ones: then it is no proof
+        if not any(one.kind != "boolean" and one.low is None and not one.levels for one in schema.fields):
+            raise
     return scorer
 
 # %% ../../../nbs/release/serving/following.ipynb #0beb75c4
@@ -48,6 +53,8 @@ class Follower:
         Where to say what happened.
     load
         Makes a scorer of a bundle's folder.
+    private
+        Columns that are never written down.
 
     Attributes
     ----------
@@ -55,8 +62,18 @@ class Follower:
         Who answers now; ``None`` before the first plan.
     """
 
-    def __init__(self, folder: Path, worker: str, pid: int, log: Log, meters: Meters, load: Load = _loaded):
+    def __init__(
+        self,
+        folder: Path,
+        worker: str,
+        pid: int,
+        log: Log,
+        meters: Meters,
+        load: Load = _loaded,
+        private: Collection[str] = (),
+    ):
         self.folder, self.worker, self.pid, self.log, self.meters, self.load = folder, worker, pid, log, meters, load
+        self.private = private
         self.live: Live | None = None
         self._seen: Any = ()
         self._models: dict[str, tuple[Scorer, float]] = {}
@@ -90,7 +107,8 @@ class Follower:
             if plan is None:
                 return
             generation = plan.generation
-            live = Live(plan, {arm.version: self._scorer(arm.bundle) for arm in (*plan.arms, *plan.shadows)})
+            scorers = {arm.version: self._scorer(arm.bundle) for arm in (*plan.arms, *plan.shadows)}
+            live = Live(plan, scorers, self.private)
         except Exception as error:  # whatever is wrong with the files of a model: this worker goes on as it is
             what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self.log.say("error", "a plan cannot be followed", generation=generation, **where(error))

@@ -9,6 +9,7 @@ __all__ = ['FORMS', 'FORM', 'MISSING', 'TRUTHS', 'values_of', 'table', 'by_name'
 # %% ../../../nbs/release/serving/invocations.ipynb #1dd4ff75
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def by_name(names: Any, rows: Any) -> dict[str, Sequence[Any]]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Invalid("", None, "the names of the columns must be a list of texts", FORM)
     if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise Invalid(twice, None, "it stands twice among the columns", "give every column a name of its own")
     if not isinstance(rows, list):
         raise Invalid("", None, f"'data' must be a list of rows, not {told(rows)}", FORM)
@@ -271,6 +272,8 @@ def read(body: bytes, headers: Mapping[bytes, bytes], most: int = ROWS) -> Named
         too_many(len(found["data"]) if isinstance(found["data"], list) else 0, most)
         return Named(by_name(found["columns"], found["data"]))
     if forms[0] == "dataframe_records":
-        too_many(len(found) if isinstance(found, list) else 0, most)
+        if not isinstance(found, list):
+            raise Invalid("", None, f"'dataframe_records' must be a list of records, not {told(found)}", FORM)
+        too_many(len(found), most)
         return Rows(found)
     return columns_in(forms[0], found, most)

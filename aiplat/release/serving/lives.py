@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,13 @@ class Live:
         The plan in force.
     scorers
         Version → its loaded model, for every version of the plan.
+    private
+        Columns that are never written down.
     """
 
     plan: "Plan"
     scorers: "Mapping[int, Scorer]"
+    private: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Ready:
         Version → its arm, of those that answer people.
     sticky, header
         Whether answers depend on a key, and the header that holds it if one does.
+    secret
+        Whether the key is a private column, so that no record may hold it.
     names
         What clients may call the model: the endpoint, and the model itself.
     question
@@ -129,6 +134,7 @@ class Ready:
         self.roles = {arm.version: self.plan.role(arm.version) for arm in every}
         self.arms: dict[int, Arm] = {arm.version: arm for arm in self.plan.arms}
         self.sticky = bool(self.plan.key)
+        self.secret = self.plan.key in live.private
         prefix, _, name = self.plan.key.partition(":")
         self.header = name.strip().lower().encode("latin-1") if prefix == "header" and name else b""
         self.names = tuple(dict.fromkeys((self.plan.endpoint, self.plan.model)))

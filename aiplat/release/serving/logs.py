@@ -131,4 +131,7 @@ class Relay(logging.Handler):
         """Write one line."""
         error = record.exc_info[1] if record.exc_info else None
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        self.log.request(level, library=record.name, template=str(record.msg)[:200], **(where(error) if error else {}))
+        about = where(error) if error else {}
+        if named := getattr(record, "request_id", ""):  # our own, and what the client was told
+            about["request_id"] = named
+        self.log.request(level, library=record.name, template=str(record.msg)[:200], **about)

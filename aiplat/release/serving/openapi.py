@@ -95,6 +95,7 @@ def tensor_of(field: Field, value: Any) -> dict[str, Any]:
 def schemas(bundle: "Bundle", rows: int) -> dict[str, Any]:
     """All schemas of the description, by their names."""
     record, columns = {"$ref": "#/components/schemas/Record"}, [one.name for one in bundle.schema.fields]
+    needed = sum(not one.optional for one in bundle.schema.fields)
     table = {"type": "array", "items": record, "minItems": 1, "maxItems": rows}
     split = {
         "type": "object",
@@ -144,7 +145,7 @@ def schemas(bundle: "Bundle", rows: int) -> dict[str, Any]:
             "required": ["inputs"],
             "properties": {
                 "id": {"type": "string", "pattern": f"^{ID.pattern.decode()}$"},
-                "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}, "minItems": len(columns)},
+                "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}, "minItems": max(1, needed)},
                 "outputs": {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"name": {"enum": ["prediction", "probability"]}}}},
                 "parameters": {"type": "object"},
             },

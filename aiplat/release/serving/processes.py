@@ -164,7 +164,7 @@ def order_of(ws: Workspace, name: str) -> Order:
         name, str(ws.root), str(folder_of(ws, name)), said["address"], int(said["port"]),
         int(said["workers"]) or _cpus(), str(tokens), beyond or said["tokens"] == "always", certificate, key, limit,
         said["rate"], timeout, str(ws.path("predictions", name).parent) if said["record"] == "on" else "",
-        tuple(filter(None, (part.strip() for part in said["private"].split(",")))), said["log"], bool(rules.get("limits")),
+        settings.private, said["log"], bool(rules.get("limits")),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from ...core.errors import UserError
 from ...core.stack import mark, stop_tree
 from ...core.workspace import Workspace, writing
 from .door import known_tokens
+from .meters import forget
 from .processes import LOOPBACK, Ack, Order, url_of
 from .supervisor import WATCH, launch
 from .worker import Worker
@@ -93,6 +94,7 @@ class Replica:
         """Write down what is to be written, and be forgotten."""
         self._ended.set()
         self.worker.close()
+        forget(self.folder / "metrics", self.worker.number)  # nobody will have this name again
         with contextlib.suppress(OSError):
             (self.folder / "acks" / self.worker.number).unlink()
 

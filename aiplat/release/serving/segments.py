@@ -135,9 +135,11 @@ def _replace(day: Path, old: Sequence[Path], new: Sequence[Path]) -> None:
     said, names = _list(day), {path.name for path in old}
     packed = [name for name in said["packed"] if name not in names] + [path.name for path in new]
     gone = sorted(name for name in names if not name.startswith(PACKED))
+    there = set(os.listdir(day))  # a name that is let go while its file is there brings its rows back
+    kept = [name for name in said["gone"][:-REMEMBERED] if name in there] + said["gone"][-REMEMBERED:]
     draft = day / f".{LIST}"
     with draft.open("w") as file:
-        json.dump({"packed": packed, "gone": [*said["gone"][-REMEMBERED:], *gone]}, file)
+        json.dump({"packed": packed, "gone": kept + gone}, file)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(day / LIST)
@@ -156,15 +158,26 @@ def rows_of(file: Path) -> "pa.Table":
         return opened.read()
 
 
+def _free(table: "pa.Table") -> "pa.Table":
+    """Columns of a model that hold nothing lose their type: once, gaps alone were written as texts."""
+    import pyarrow as pa
+
+    for at, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if name.startswith("in_") and column.type == pa.string() and column.null_count == len(column):
+            table = table.set_column(at, name, pa.nulls(len(column)))
+    return table
+
+
 def _together(tables: "Sequence[pa.Table]") -> "list[pa.Table]":
     """As few tables as their columns allow."""
     import pyarrow as pa
 
     made: list[pa.Table] = []
-    for table in tables:
+    for table in map(_free, tables):
         for at, other in enumerate(made):
             kinds = {field.name: field.type for field in other.schema}
-            if all(kinds.get(field.name, field.type) == field.type for field in table.schema):
+            pairs = [(kinds.get(field.name, field.type), field.type) for field in table.schema]
+            if all(one == two or pa.null() in (one, two) for one, two in pairs):
                 made[at] = pa.concat_tables([other, table], promote_options="default")
                 break
         else:
@@ -234,6 +247,8 @@ def forget(day: Path, match: "Callable[[pa.Table], Any]") -> int:
     import pyarrow.compute as pc
 
     erased = 0
+    old: list[Path] = []
+    new: list[Path] = []
     with _alone(day, True) as mine:
         if not mine:
             raise TimeoutError(f"somebody else has been replacing files of {day} for a minute")
@@ -243,7 +258,10 @@ def forget(day: Path, match: "Callable[[pa.Table], Any]") -> int:
             mask = match(table)
             rows = pc.sum(mask).as_py() or 0
             if rows:
-                _replace(day, [file], _write(day, [table.filter(pc.invert(mask))]))
+                old.append(file)
+                new += _write(day, [table.filter(pc.invert(mask))])
                 erased += rows
+        if old:
+            _replace(day, old, new)
         _clear(day)
     return erased

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .answers import Busy
 from .fields import Invalid
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class Shadows:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            copy = self._waiting.popleft()
+            copy = self._waiting[0]
             bundle, status, seconds, rows = copy.scorer.bundle, 200, 0.0, 0
+            counted = self.meters is not None
             try:
                 columns, answers, seconds = await loop.run_in_executor(None, score, copy)
                 rows = len(answers)
@@ -109,18 +111,27 @@ class Shadows:
                     )
             except Invalid:
                 status = 400  # it wants to know something that the version which answered does not
+            except Busy:  # it was not asked
+                counted = False
+                self._lost(1)
             except Exception as error:  # whatever the model raises; nobody waits for it
                 status = 500
                 logger.error("a shadow failed", exc_info=error)
-            finally:
-                self._bytes -= copy.size
-            if self.meters is not None:
+            self._waiting.popleft()  # and not before: who gives up counts it
+            self._bytes -= copy.size
+            if counted:
                 self.meters.done(bundle.version, "shadow", copy.route, status, seconds, rows, began=False)
 
-    async def close(self, seconds: float = 5.0) -> None:
+    async def close(self, seconds: float = 2.0) -> None:
         """Work off what waits, for so long; the rest is dropped."""
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task}, timeout=seconds)
-            self._lost(len(self._waiting))
-            self._waiting.clear()
+        self.drop()
+
+    def drop(self) -> None:
+        """Give up what waits, and what is being answered; it is counted."""
+        if self._task is not None:
             self._task.cancel()
+        self._lost(len(self._waiting))
+        self._waiting.clear()
+        self._bytes = 0

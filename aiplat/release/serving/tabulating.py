@@ -63,22 +63,24 @@ def _texts(values: Iterable[Any]) -> "pa.Array":
 
 
 def _objects(values: list[Any]) -> "pa.Array":
-    """Truth values, whole numbers or numbers when all are; else their text."""
+    """Truth values, whole numbers or numbers when all are; else their text; gaps alone have no type, and take that of other files."""
     import pyarrow as pa
 
     kinds = {type(value) for value in values} - {type(None)}
+    if not kinds:
+        return pa.nulls(len(values))
     if kinds <= {str}:
         return _texts(values)
     there = np.fromiter((value is not None for value in values), bool, len(values))
-    if kinds and kinds <= {bool, np.bool_}:
+    if kinds <= {bool, np.bool_}:
         return pa.Array.from_buffers(
             pa.bool_(),
             len(values),
             [None if there.all() else _bits(there), _bits(np.fromiter(map(bool, values), bool, len(values)))],
         )
-    if kinds and kinds <= {int} and max(abs(v) for v in values if v is not None) < 2**63:
+    if kinds <= {int} and max(abs(v) for v in values if v is not None) < 2**63:
         return _fixed(pa.int64(), np.fromiter((v or 0 for v in values), np.int64, len(values)), there)
-    if kinds and kinds <= {int, float, np.float64}:
+    if kinds <= {int, float, np.float64}:
         plain = np.fromiter((np.nan if v is None else v for v in values), float, len(values))
         return _fixed(pa.float64(), plain, ~np.isnan(plain))
     return _texts(values)

@@ -44,11 +44,8 @@ def tokens_of(ws: Workspace) -> dict[str, Token]:
 
 
 def _store(ws: Workspace, tokens: Sequence[Token]) -> None:
-    file = file_of(ws)
-    with writing(file) as draft:
+    with writing(file_of(ws), 0o600) as draft:  # what stands in it are hashes of 256 random bits
         draft.write_text(json.dumps({"tokens": [asdict(token) for token in tokens]}, indent=1))
-    # after `writing`, which gives a file the rights that any other has; what stands in it are hashes of 256 random bits
-    file.chmod(0o600)
 
 
 def _settled(current: ledger.Change, there: bool) -> None:
@@ -157,9 +154,8 @@ def add(
         if any(token.name == name and not token.ended(now) for token in have.values()):
             raise UserError(f"there is a token {name} already", f"revoke it first, or take another name: {name}-2")
         if out:
-            with writing(Path(out).expanduser()) as draft:
+            with writing(Path(out).expanduser(), 0o600) as draft:
                 draft.write_text(spoken + "\n")
-            Path(out).expanduser().chmod(0o600)
         _store(ws, [*(t for t in have.values() if t.name != name), made])
     until = datetime.fromtimestamp(made.expires, UTC) if ends else None
     return Made(number, name, "" if out else spoken, scopes, endpoint, until, out, known)

@@ -7,8 +7,8 @@ __all__ = ['LATEST', 'Judged', 'shown', 'always', 'measured', 'compared']
 
 # %% ../../../nbs/release/serving/truth.ipynb #485aae68
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,18 +32,20 @@ class Judged:
         What it said beside the truth.
     metrics
         Name → value, bounds that hold at every look, and rows.
-    rows
-        All its answers in the log, also those without truth.
+    counted
+        How many labels were wrong, of how many whose truth is known, in the whole log, when the outcome has only its newest rows; else None.
     """
 
     outcome: "Outcome"
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rows: int = 0
+    counted: tuple[int, int] | None = None
 
     @property
-    def wrong(self) -> int:
-        """How many labels were wrong."""
-        return int((self.outcome.truth != self.outcome.predicted).sum())
+    def wrong(self) -> tuple[int, int]:
+        """How many labels were wrong, and of how many whose truth is known."""
+        if self.counted is not None:
+            return self.counted
+        return int((self.outcome.truth != self.outcome.predicted).sum()), len(self.outcome.truth)
 
     def error(self, name: str) -> float:
         """The standard error of a metric."""
@@ -89,7 +91,26 @@ def always(outcome: "Outcome", name: str, alpha: float = ALPHA) -> dict[str, Any
     return {"value": found.value, "low": low, "high": high, "error": error, "n": found.n}
 
 # %% ../../../nbs/release/serving/truth.ipynb #6e8cc174
-def measured(ws: Workspace, plan: Plan, begun: datetime, names: tuple[str, ...] | None = None) -> dict[int, Judged]:
+def _wrong(ws: Workspace, plan: Plan, begun: datetime, versions: Collection[int]) -> dict[int, tuple[int, int]]:
+    """How many labels of some versions were wrong, and of how many, however long the log is."""
+    from aiplat.release import predictions
+    from aiplat.trust.metrics import label
+
+    marks = " OR ".join("(version = ? AND role = ?)" for _ in versions)
+    rows = predictions.query(
+        ws, plan.endpoint,
+        "SELECT version, prediction, truth, count(*) AS n FROM joined WHERE truth IS NOT NULL AND "
+        f"({marks}) GROUP BY ALL",
+        since=begun, values=[value for version in versions for value in (version, plan.role(version))],
+    )  # fmt: skip
+    missed = rows["n"].where(rows["prediction"].map(label) != rows["truth"].map(label), 0)
+    mine = {version: rows["version"] == version for version in versions}
+    return {version: (int(missed[one].sum()), int(rows["n"][one].sum())) for version, one in mine.items()}
+
+
+def measured(
+    ws: Workspace, plan: Plan, begun: datetime, names: tuple[str, ...] | None = None, *, alone: bool = False
+) -> dict[int, Judged]:
     """Every version of a plan whose truth is known at least in part.
 
     Parameters
@@ -100,24 +121,34 @@ def measured(ws: Workspace, plan: Plan, begun: datetime, names: tuple[str, ...] 
         Since when answers count.
     names
         Which metrics; default: those that `traffic` shows.
+    alone
+        Whether each version is judged by itself: by its newest rows, also older ones than those of the others.
     """
     from aiplat.release import predictions
-    from aiplat.release.judging import outcome_of
+    from aiplat.release.judging import outcome_of, without_strange
 
     if not (predictions.folder(ws, plan.endpoint) / "truth").is_dir():
         return {}
-    found = {}
-    for arm in (*plan.arms, *plan.shadows):
-        about = predictions.about(ws, plan.endpoint, arm.version, arm.digest)
-        rows = predictions.read(
-            ws, plan.endpoint, since=begun, versions=[arm.version], roles=[plan.role(arm.version)], columns=[], truth=True,
+    read = {
+        arm: predictions.read(
+            ws, plan.endpoint, since=begun, versions=[arm.version], roles=[plan.role(arm.version)], columns=[], known=True,
             limit=LATEST,
-        )  # fmt: skip
-        known = rows[rows["truth"].notna()]
+        )
+        for arm in (*plan.arms, *plan.shadows)
+    }  # fmt: skip
+    cut = [rows["time"].iloc[0] for rows in read.values() if len(rows) >= LATEST]
+    found = {}
+    for arm, rows in read.items():
+        about = predictions.about(ws, plan.endpoint, arm.version, arm.digest)
+        known, _ = without_strange(rows if alone or not cut else rows[rows["time"] >= max(cut)], about)
+        known = known[known["truth"].notna()]
         if len(known):
             said = outcome_of(known, about)
-            metrics = {name: always(said, name) for name in names or shown(said.task)}
-            found[arm.version] = Judged(said, metrics, len(rows))
+            found[arm.version] = Judged(said, {name: always(said, name) for name in names or shown(said.task)})
+    labelled = [version for version, judged in found.items() if judged.outcome.task != "regression"]
+    if cut and labelled:
+        for version, counted in _wrong(ws, plan, begun, labelled).items():
+            found[version] = replace(found[version], counted=counted)
     return found
 
 # %% ../../../nbs/release/serving/truth.ipynb #cd5acfcd
@@ -140,8 +171,9 @@ def compared(plan: Plan, judged: Mapping[int, Judged]) -> list[tuple[bool | None
         one = judged.get(arm.version)
         if one is None or one.outcome.task != champion.outcome.task:
             continue
-        if one.outcome.task != "regression" and (one.wrong or champion.wrong):
-            found = compare((one.wrong, champion.wrong), (arm.weight, first.weight))
+        wrong, known = zip(one.wrong, champion.wrong, strict=True)
+        if one.outcome.task != "regression" and any(wrong):
+            found = compare(wrong, known)
             far = found.beside(str(first.version))
             certain = f"{arm.version} is wrong {found.verdict} often: {far}"
             out.append(

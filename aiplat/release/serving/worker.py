@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.stack import alive
+from . import plans
 from .accepting import Host
 from .door import Door
 from .following import Follower
@@ -64,18 +65,28 @@ class Parts:
         self.order, self.number, self.listener, self.table = order, number, listener, table
         self.folder = Path(order.folder)
         self.log = Log(f"{order.endpoint}/{number}", order.log)
-        self.meters = Meters(self.folder / "metrics", number, endpoint=order.endpoint)
+        self.meters = Meters(self.folder / "metrics", number, endpoint=order.endpoint, keep=self._versions())
         self.door = Door(
             Path(order.tokens), required=order.required, endpoint=order.endpoint, rate=order.rate, table=table
         )
         self.journal = self._journal()
-        self.follower = Follower(self.folder, number, os.getpid(), self.log, self.meters)
+        self.follower = Follower(self.folder, number, os.getpid(), self.log, self.meters, private=order.private)
         self.tls = tls(order.certificate, order.key) if order.certificate else None
         self._certified = self._certificates()
         self._alone = self._gone = 0.0
         self._helper: subprocess.Popen[bytes] | None = None
         self._lost = 0
+        self._unseen = False
         self.host: Host | None = None
+        self.app: Any = None
+
+    def _versions(self) -> set[int] | None:
+        """The versions in the plan; ``None`` when it cannot be read."""
+        try:
+            plan = plans.read(self.folder)
+        except Exception:  # the follower says so
+            return None
+        return {arm.version for arm in (*plan.arms, *plan.shadows)} if plan else None
 
     def _journal(self) -> Any:
         if not self.order.records:
@@ -95,8 +106,8 @@ class Parts:
         from aiplat.release.serving.application import application
 
         options = Options(body_limit=self.order.body_limit, timeout=self.order.timeout)
-        app = application(self.live, journal=self.journal, meters=self.meters, door=self.door, options=options)
-        return logged(app, self.log)
+        self.app = application(self.live, journal=self.journal, meters=self.meters, door=self.door, options=options)
+        return logged(self.app, self.log)
 
     def _certificates(self) -> Any:
         found = []
@@ -139,6 +150,9 @@ class Parts:
             self.meters.dropped(lost - self._lost, "record")
             self.log.say("error", "records of predictions were lost", rows=lost - self._lost)
             self._lost = lost
+        if self.meters.unseen and not self._unseen:
+            self._unseen = True
+            self.log.say("error", "counts found no room on the disk: guard rails and Prometheus do not see them")
 
 # %% ../../../nbs/release/serving/worker.ipynb #6c10a06f
 class Worker(Parts):
@@ -167,6 +181,8 @@ class Worker(Parts):
 
     def close(self) -> None:
         """Write down what is to be written, and let go of everything."""
+        if self.app is not None:
+            self.app.answering.shadows.drop()  # what is left of them
         self.journal.close()
         self.follower.close()
         self.meters.close()
@@ -195,6 +211,7 @@ class Worker(Parts):
         watching = threading.Thread(target=self.watch, name="watch", daemon=True)
         watching.start()
         await host.serve()
+        await self.app.answering.shadows.close()
         watching.join(5)
 
 # %% ../../../nbs/release/serving/worker.ipynb #3534b75e

@@ -7,6 +7,7 @@ __all__ = ['WRAPPERS', 'SIZE', 'SHOWN', 'FEW', 'Message', 'Letter', 'Dead', 'rec
            'answer']
 
 # %% ../../../nbs/release/streaming/messages.ipynb #58f00443
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ class Message:
     token
         What its source needs to take it for done.
     times
-        How often it was given out, where the source counts that.
+        How often it was given out: more than once when who had it before died.
+    part
+        What of its source one process reads at a time, where nobody but that process can tell what it had in hand when it died.
     """
 
     id: str
@@ -44,6 +47,7 @@ class Message:
     key: bytes | None = None
     token: Any = None
     times: int = 1
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Letter:
 # %% ../../../nbs/release/streaming/messages.ipynb #8cfc193e
 WRAPPERS = (b"data", b"value", b"json", b"payload", b"message")
 SIZE = 1 << 20  # bytes of one message
-SHOWN = 20_000  # bytes of a message that a dead letter keeps as text
+SHOWN = 20_000  # bytes that are kept of a message which the place of dead letters cannot hold whole
 
 
 class Dead(Exception):
@@ -96,6 +100,8 @@ def record_of(message: Message, schema: "Schema") -> dict[str, Any]:
             value = value[name]
         else:
             return _typed(value, schema)
+    if value is None:
+        raise Dead("it has no value: it was sent without one, or removed before it was answered")
     if not value:
         raise Dead("it is empty")
     if len(value) > SIZE:
@@ -161,16 +167,52 @@ class Batch:
     keys: list[bytes | None] = field(default_factory=list)
 
 
-def dead_letter(message: Message, why: str) -> Letter:
-    """A message that could not be answered, as it came."""
+def _texts(values: Sequence[bytes], whole: bool) -> tuple[list[str], str]:
+    """Bytes as text that can be turned into the same bytes again, and how."""
+    if not whole:
+        some = [value[: SHOWN // len(values)].decode("utf-8", "replace") for value in values]
+        return [text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in some], "cut"
+    try:
+        if not any(b"\0" in value for value in values):  # PostgreSQL has no text with a zero in it
+            return [value.decode() for value in values], "utf-8"
+    except UnicodeDecodeError:
+        pass
+    return [base64.b64encode(value).decode() for value in values], "base64"
+
+
+def dead_letter(message: Message, why: str, whole: bool = True) -> Letter:
+    """A message that could not be answered, as it came.
+
+    Parameters
+    ----------
+    message
+        The message.
+    why
+        The reason.
+    whole
+        False: the beginning of it, as text, for a place that cannot hold more.
+    """
     value = message.value
-    body: dict[str, Any] = {"id": message.id, "reason": why}
+    body: dict[str, Any] = {"id": message.id, "reason": why[:1000]}
     if isinstance(value, Mapping):
-        body["fields"] = {k.decode("utf-8", "replace"): v[:SHOWN].decode("utf-8", "replace") for k, v in value.items()}
+        texts, encoding = _texts([*value.keys(), *value.values()], whole)
+        body["fields"] = dict(zip(texts[: len(value)], texts[len(value) :], strict=True))
+        body["bytes"] = sum(map(len, value.values()))
     else:
-        body["value"] = None if value is None else value[:SHOWN].decode("utf-8", "replace")
-        body["bytes"] = len(value or b"")
-    return Letter(message.id, body, message.key)
+        (text,), encoding = _texts([value or b""], whole)
+        body |= {"value": None if value is None else text, "bytes": len(value or b"")}
+    return Letter(message.id, body | {"encoding": encoding}, message.key if whole else None)
+
+# %% ../../../nbs/release/streaming/messages.ipynb #5ae23f11
+def _kept(record: Mapping[str, Any], keep: Sequence[str]) -> None:
+    """Raise `Dead` for what can be read and not be written again: JSON of more than 254 levels."""
+    import orjson
+
+    for name in keep:
+        try:
+            orjson.dumps(record.get(name))
+        except TypeError as error:
+            raise Dead(f"field '{name}' cannot be kept: {error}") from None
 
 
 def answer(messages: Sequence[Message], scorer: "Scorer", keep: Sequence[str] = ()) -> Batch:
@@ -200,7 +242,9 @@ def answer(messages: Sequence[Message], scorer: "Scorer", keep: Sequence[str] = 
 
     for message in messages:
         try:
-            records.append(record_of(message, schema))
+            record = record_of(message, schema)
+            _kept(record, keep)
+            records.append(record)
             good.append(message)
         except Dead as reason:
             bury(message, reason)
@@ -225,7 +269,7 @@ def answer(messages: Sequence[Message], scorer: "Scorer", keep: Sequence[str] = 
     _letters(out, good, records, scorer.bundle, out.said, keep)
     return out
 
-
+# %% ../../../nbs/release/streaming/messages.ipynb #5660d9f9
 def _one_by_one(
     out: Batch,
     good: list[Message],

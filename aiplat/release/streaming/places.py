@@ -47,6 +47,11 @@ class Address:
     text: str = ""
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """The same for two addresses of one place, however the client library is to go there."""
+        return (self.label,) if self.scheme in ("sqlite", "postgresql") else (self.scheme, self.server, self.name)
+
+    @property
     def label(self) -> str:
         """As messages show it: without user, password and options."""
         if self.scheme in ("sqlite", "postgresql"):
@@ -123,6 +128,9 @@ def address(text: str) -> Address:
             f"write {scheme}://HOST:{9092 if scheme == 'kafka' else 6379}/{what.upper()}",
         )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if scheme != "kafka":  # ?db=2 is another way to write /2/, and 0 is what nobody says
+        database = options.pop("db", database)
+        database = "" if database == "0" else database
     return Address(scheme, parts.netloc + (f"/{database}" if database else ""), name, options, text)
 
 # %% ../../../nbs/release/streaming/places.ipynb #f086ae23
@@ -143,8 +151,8 @@ class Joint(Protocol):
 class Sink(Protocol):
     """Where letters go."""
 
-    def write(self, letters: Sequence[Letter]) -> None:
-        """Write letters; when it returns they are safe."""
+    def write(self, letters: Sequence[Letter]) -> dict[str, str]:
+        """Write letters; when it returns they are safe, but for those that this place can never hold: their ids, and why."""
 
     def close(self) -> None:
         """Let go of the server."""
@@ -154,7 +162,7 @@ class Source(Protocol):
     """Where messages come from."""
 
     def take(self, most: int, wait: float) -> list[Message]:
-        """Messages, at most so many; after ``wait`` seconds those that there are."""
+        """Messages, at most so many; after ``wait`` seconds, or earlier, those that there are."""
 
     def ready(self) -> bool:
         """Whether an empty answer of `take` means that there is nothing."""

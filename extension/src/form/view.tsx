@@ -37,6 +37,7 @@ const PAUSE = 300; // milliseconds after the last key before the server is asked
 /** The line of the form as it stands, asked of the server a moment after the last change. */
 function useLine(values: JSONObject, complete: boolean, ask: IFormProps['line']) {
   const [line, setLine] = useState('');
+  const [of, setOf] = useState(''); // the values that the line says: it stands there a moment longer than they do
   const [problem, setProblem] = useState<Problem | null>(null);
   const said = JSON.stringify(values);
   useEffect(() => {
@@ -51,6 +52,7 @@ function useLine(values: JSONObject, complete: boolean, ask: IFormProps['line'])
         found => {
           if (!stale) {
             setLine(found);
+            setOf(said);
             setProblem(null);
           }
         },
@@ -67,7 +69,7 @@ function useLine(values: JSONObject, complete: boolean, ask: IFormProps['line'])
       window.clearTimeout(timer);
     };
   }, [said, complete, ask]);
-  return { line, problem };
+  return { line, current: of === said ? line : '', problem };
 }
 
 /** One field with its label, its help and what is wrong with it. */
@@ -147,7 +149,7 @@ export function FormView(props: IFormProps): JSX.Element {
   );
   const { values, wrong } = useMemo(() => readAll(fields, draft), [fields, draft]);
   const complete = Object.keys(wrong).length === 0 && !props.problem;
-  const { line, problem } = useLine(values, complete, askLine);
+  const { line, current, problem } = useLine(values, complete, askLine);
   const shown = failed ?? problem;
 
   const change = useCallback(
@@ -178,7 +180,7 @@ export function FormView(props: IFormProps): JSX.Element {
     }
   };
   const run = () => act(() => props.run(values, draft));
-  const insert = () => act(async () => props.insert.act(line || (await askLine(values))));
+  const insert = () => act(async () => props.insert.act(current || (await askLine(values))));
 
   return (
     <form

@@ -81,7 +81,8 @@ export class Incidents {
     const decide = (): boolean => {
       let news = false;
       this._remember(memory => {
-        const before = memory.told[incident.id];
+        // another window may have told it a moment ago, and its word not have reached the storage of this one
+        const before = memory.told[incident.id] ?? (this._shown.has(incident.id) ? 'open' : undefined);
         if (incident.closed) {
           news = before === 'open' && !incident.quiet;
         } else {
@@ -100,9 +101,13 @@ export class Incidents {
     // whoever tells it keeps the lock until the others can read that it was told: storage reaches them later than the lock
     return new Promise(resolve => {
       const held = async (lock: Lock | null): Promise<void> => {
+        if (!lock) {
+          resolve(false); // another window decides; were it remembered as told here, that window might find it told by nobody
+          return;
+        }
         const news = decide();
-        resolve(news && lock !== null);
-        if (news && lock !== null) {
+        resolve(news);
+        if (news) {
           await new Promise(end => window.setTimeout(end, SETTLED));
         }
       };

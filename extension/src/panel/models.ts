@@ -52,13 +52,17 @@ export class Models extends Section {
     this._loading = true;
     try {
       const [older] = await this.shared.api.models({ name: model.name, limit: PAGE, before: model.next });
-      extend(model, older);
-      this._show();
+      if (this._models.includes(model)) {
+        extend(model, older);
+        this._show();
+      }
     } catch {
       this.refresh(); // which says what is wrong
+      return;
     } finally {
       this._loading = false;
     }
+    this._list.update(); // what was asked anew meanwhile may end in sight again
   }
 
   private _show(): void {

@@ -27,21 +27,19 @@ export class Pipelines extends Section {
   }
 
   protected async load(): Promise<void> {
-    this._told = await this.shared.api.pipelines();
+    this._news.clear();
+    const told = await this.shared.api.pipelines();
+    this._news.forEach(run => put(told, run)); // what was told while the server answered is newer than the answer
+    this._told = told;
     this._show();
   }
 
   private _onRun(_: unknown, run: IPipelineRun): void {
-    if (!this._told) {
-      return;
+    this._news.set(run.id, run);
+    if (this._told) {
+      put(this._told, run);
+      this._show();
     }
-    const at = this._told.runs.findIndex(each => each.id === run.id);
-    if (at < 0) {
-      this._told.runs.unshift(run);
-    } else {
-      this._told.runs[at] = { ...this._told.runs[at], ...run };
-    }
-    this._show();
   }
 
   private _toggle(name: string): void {
@@ -79,7 +77,19 @@ export class Pipelines extends Section {
 
   private _list: List;
   private _told: IPipelines | null = null;
+  /** By run, the last event since the last question. */
+  private _news = new Map<string, IPipelineRun>();
   private _closed = new Set<string>();
+}
+
+/** Bring a run to what an event told of it. */
+function put(told: IPipelines, run: IPipelineRun): void {
+  const at = told.runs.findIndex(each => each.id === run.id);
+  if (at < 0) {
+    told.runs.unshift(run);
+  } else {
+    told.runs[at] = { ...told.runs[at], ...run };
+  }
 }
 
 function pipelineRow(pipeline: IPipeline, last: IPipelineRun | undefined, open: boolean | undefined): IRow {
