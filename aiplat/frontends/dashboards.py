@@ -14,8 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -126,9 +125,15 @@ def _command(ws: Workspace, port: int, people: bool, theme: str, cold: bool) -> 
     ]
     return [
         *(sys.executable, "-m", "aiplat.frontends.serving", str(shipped("dashboards")), "--no-browser"),
-        *(f"--port={port}", "--Voila.ip=127.0.0.1", *(known if people else ["--Voila.auto_token=True"])),
+        *(
+            f"--port={port}",
+            "--Voila.port_retries=0",
+            "--Voila.ip=127.0.0.1",
+            *(known if people else ["--Voila.auto_token=True"]),
+        ),
         *("--VoilaConfiguration.file_allowlist=[]", f"--VoilaConfiguration.theme={theme}"),
         *(f"--VoilaConfiguration.preheat_kernel={not cold}", "--VoilaConfiguration.default_pool_size=1"),
+        "--MultiKernelManager.kernel_manager_class=aiplat.frontends.serving.Kernel",
         *("--MappingKernelManager.cull_idle_timeout=120", "--MappingKernelManager.cull_interval=30"),
     ]
 
@@ -142,7 +147,9 @@ def _environment(ws: Workspace, token: str) -> dict[str, str]:
 
 # %% ../../nbs/frontends/dashboards.ipynb #12d05e72
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: float = 60.0) -> None:
-    """Wait until the server answers."""
+    """Wait until this server listens; what answers there could be another."""
+    import psutil
+
     last = time.monotonic() + patience
     while time.monotonic() < last:
         if process.poll() is not None:
@@ -150,35 +157,42 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: fl
             raise UserError(
                 f"the dashboard server did not start: {lines[-1] if lines else 'no reason given'}", f"see {log}"
             )
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/main.js", timeout=2).close()
-            return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
+        with suppress(psutil.Error):
+            if any(
+                each.laddr.port == port and each.status == psutil.CONN_LISTEN
+                for each in psutil.Process(process.pid).net_connections("tcp")
+            ):
+                return
+        time.sleep(0.1)
     process.terminate()
     raise UserError(f"the dashboard server did not answer within {patience:.0f} s", f"see {log}")
 
 
 def _start(
-    ws: Workspace, port: int, background: bool, people: list[str], theme: str, cold: bool
+    ws: Workspace, wanted: int, background: bool, people: list[str], theme: str, cold: bool
 ) -> tuple["subprocess.Popen[bytes]", Dashboard]:
     """Start the server and wait for its answer; gives its process, and where the first page is for whom."""
     from aiplat.frontends.serving import give_tokens
 
-    port, token, log = free_port(port), secrets.token_urlsafe(18), ws.path("dashboard.log")
+    token, log = secrets.token_urlsafe(18), ws.path("dashboard.log")
     tokens = give_tokens(ws.path(_PEOPLE), people) if people else {}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            _command(ws, port, bool(people), theme, cold),
-            env=_environment(ws, token),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=background,
-        )
-    _wait(process, port, log)
+    for left in (2, 1, 0):
+        port = free_port(wanted)
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                _command(ws, port, bool(people), theme, cold),
+                env=_environment(ws, token),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=background,
+            )
+        try:
+            _wait(process, port, log)
+            break
+        except UserError:  # somebody else may have taken the port before the server did
+            if wanted or not left or "already in use" not in log.read_text(errors="replace"):
+                raise
     page = f"http://127.0.0.1:{port}/voila/render/portfolio.ipynb"
     addresses = {person: f"{page}?token={own}" for person, own in tokens.items()}
     return process, Dashboard(next(iter(addresses.values()), f"{page}?token={token}"), True, process.pid, addresses)

@@ -136,7 +136,7 @@ class Homes:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIPLAT_", "JUPYTER_"))}
         if os.environ.get("AIPLAT_RAY"):
             clean["AIPLAT_RAY"] = os.environ["AIPLAT_RAY"]
-        paths = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime", "PATH": "share/jupyter"}
+        paths = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "run", "PATH": "share/jupyter"}
         paths |= {"CONFIG_PATH": "etc/jupyter", "LAB_SETTINGS_DIR": "lab", "LAB_WORKSPACES_DIR": "workspaces"}
         own = {f"JUPYTER{'' if key.startswith('LAB') else '_'}{key}": str(place / name) for key, name in paths.items()}
         own |= {"IPYTHONDIR": str(place / "ipython"), "PYTHONWARNINGS": "ignore", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -193,6 +193,7 @@ class Homes:
                 "--LabApp.collaborative=False",
             ),
             "--JupyterNotebookApp.expose_app_in_browser=True",
+            "--KernelManager.transport=ipc",  # a port may be taken between its choice and the kernel's start
         ]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(

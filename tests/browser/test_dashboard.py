@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from aiplat.core import workspace
+from aiplat.core.workspace import shipped
 from aiplat.frontends import dashboards
 from tests.browser.conftest import PICTURES
 
@@ -125,6 +129,48 @@ def test_empty_workspace_says_what_to_do_first(tmp_path: Path, monkeypatch: pyte
         assert "%aiplat train sample:credit --target approved" in page.inner_text(".aiplat-page")
         assert not (ws.state / "mlflow.db").exists(), "looking makes nothing"
         _keep(page, "portfolio-empty", tmp_path)
+    finally:
+        dashboards.end(ws)
+
+
+DIES = """import os, runpy, sys
+for each in os.listdir(DEATHS):
+    os.unlink(os.path.join(DEATHS, each))
+    sys.exit("a port was taken meanwhile")
+runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_page_comes_also_when_its_kernel_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Any) -> None:
+    """Whether it dies at its start, while it is warm and waits for somebody, or at its start while somebody waits for it."""
+    ws, deaths, spec = workspace.create(tmp_path / "new"), tmp_path / "deaths", tmp_path / "share/kernels/python3"
+    spec.mkdir(parents=True)
+    deaths.mkdir()
+    (spec / "start.py").write_text(f"DEATHS = {str(deaths)!r}\n{DIES}")
+    start = [sys.executable, str(spec / "start.py"), "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    monkeypatch.chdir(ws.root)
+    for each in shipped("dashboards").glob("*.ipynb"):
+        (deaths / each.stem).touch()
+    try:
+        page = dashboards.dashboard(background=True)
+
+        def comes(theme: str) -> None:
+            shown = offline(f"{page.address}&theme={theme}")
+            shown.wait_for_selector(".aiplat-page .start", timeout=60_000)
+            shown.close()
+
+        comes("light")
+        assert not any(deaths.iterdir()), "all died"
+        (deaths / "cold").touch()
+        comes("dark")
+        assert not any(deaths.iterdir())
+        warm = [each for each in psutil.Process(page.pid).children() if "start.py" in " ".join(each.cmdline())]
+        assert len(warm) >= 5
+        for each in warm:
+            each.kill()
+        comes("light")
     finally:
         dashboards.end(ws)
 

@@ -229,9 +229,11 @@ def stream(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
     pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: pip install 'aiplat[streams]'")
     if not shutil.which("redis-server"):
         pytest.skip("there is no redis-server here: apt-get install redis-server")
+    from aiplat.release.stream import folder_of
+    from aiplat.release.streaming.running import reports
     from tests.test_stream import Redis, streaming, until
 
-    _, _, _, people = served
+    ws, _, _, people = served
     server = Redis(tmp_path_factory.mktemp("redis"))
     server.start()
     rows = people.drop(columns="approved").to_dict("records")[:60]
@@ -240,7 +242,9 @@ def stream(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
     words = ("credit", "--from", server.uri("applications"), "--to", server.uri("decisions"), "--name", "letters")
     try:
         with streaming(*words) as process:
-            until(lambda: server.client().xlen("decisions") == 57, process)
+            told = lambda: [(each.answered, each.buried) for each in reports(folder_of(ws, "letters"))]  # noqa: E731
+            until(lambda: told() == [(57, 3)], process)  # what was done is told now and then
+            assert server.client().xlen("decisions") == 57
             yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
