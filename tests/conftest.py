@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from tests import warm
+from tests.servers import free_port
 
 if threading.current_thread() is threading.main_thread():
     # A job that a shell starts in the background inherits that Ctrl-C is ignored, and hands that on to what it starts.
@@ -25,6 +26,14 @@ DATA = ROOT.parent / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tutorials first: they are minutes in one file, for which all others would wait at the end."""
     items.sort(key=lambda item: item.path.stem != "test_tutorials")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ports_of_kernels() -> None:
+    """Jupyter chooses a kernel's ports a second before it listens; of the system's range, one may be somebody's connection by then."""
+    from jupyter_client.connect import LocalPortCache
+
+    LocalPortCache.find_available_port = lambda self, ip: free_port()  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

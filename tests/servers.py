@@ -19,14 +19,23 @@ from pathlib import Path
 
 from aiplat.core import stack
 
+_given: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A port that nobody uses, below those that the system gives to connections: one of these may be gone before it is listened on."""
+    """A port that nobody uses, below those that the system gives to connections: one of these may be gone before it is listened on.
+
+    As long as this process lives it is given to nobody else who asks here, in whatever process, also while nothing listens on it.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+        port = random.SystemRandom().randrange(24_001, 32_000)  # Ray gives those from 23,000 on to its clients' servers
+        given = socket.socket(socket.AF_UNIX)
         with socket.socket() as probe, contextlib.suppress(OSError):
+            given.bind(f"\0aiplat-test-port-{port}")  # a name without a file; the system forgets it with this process
             probe.bind(("127.0.0.1", port))
+            _given.append(given)
             return port
+        given.close()
 
 
 def wait_for(port: int, seconds: float = 240, process: subprocess.Popen | None = None) -> None:
@@ -57,8 +66,18 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        import psycopg
+
         self.process = subprocess.Popen(self.command, **self.how)
         wait_for(self.port, process=self.process)
+        end = time.monotonic() + 240
+        while True:  # it listens first, and refuses everybody until it has recovered
+            try:
+                return psycopg.connect(self.url()).close()
+            except psycopg.OperationalError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop it the way an upgrade does: every client's connection is cut."""

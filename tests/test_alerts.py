@@ -536,7 +536,8 @@ def mail_server(box: Mailbox, certificate: Path | None = None, *, tls: str = "",
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    options: dict[str, Any] = {"hostname": "localhost", "port": free_port()}
+    # its thread has begun when it says so; five seconds, as it comes, are not enough for one that gets no CPU
+    options: dict[str, Any] = {"hostname": "localhost", "port": free_port(), "ready_timeout": 120}
     if password:
         options |= {"authenticator": check, "auth_required": True, "auth_require_tls": tls == "start"}
     if tls == "start":

@@ -61,10 +61,14 @@ def test_train_killed_at_many_moments(ws, ray_address: str) -> None:
 
 def test_an_interrupt_keeps_the_best_so_far(ws, ray_address: str) -> None:
     """Ctrl-C, or the stop button, ends the search early: the best of what is there becomes the run."""
+    client, experiment = ws.client(), ws.experiment_id()
     process = warm.begin(
-        [*TRAIN[:-4], "--trials", "500", "--candidates", "linear", "--json"], ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*TRAIN[:-4], "--trials", "5000", "--candidates", "linear", "--json"], ws.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )  # fmt: skip
-    time.sleep(12)
+    end = time.monotonic() + 240
+    while not client.search_runs([experiment], "tags.`aiplat.state` = 'complete'", max_results=1):
+        assert process.poll() is None and time.monotonic() < end, (process.kill(), process.communicate())
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "the search was interrupted" in out, out + err

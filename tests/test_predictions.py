@@ -36,7 +36,8 @@ pytestmark = [pytest.mark.timeout(600)]
 CAMPAIGN = bool(os.environ.get("AIPLAT_CAMPAIGN"))
 MARCH = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
 
-# A worker: adds records numbered in order, as fast as it is told, and says aloud how many it has seen written.
+# A worker: adds records numbered in order, as fast as it is told, and says aloud how many it has seen written. Where somebody
+# answers, it waits for the answer: "?" makes it say that again.
 WORKER = """
 import os, sys, time, numpy as np
 from pathlib import Path
@@ -50,16 +51,21 @@ for number in range(most):
     journal.add(f"{name}-{number:07}", 3, "3" * 64, "main", columns, said, 1_772_323_200 + number / 100, 0.001)
     if number % 20 == 19:
         os.write(1, f"{journal.written} {journal.writer or 0}\\n".encode())
+        while os.read(0, 1) == b"?":
+            time.sleep(0.05)
+            os.write(1, f"{journal.written} {journal.writer or 0}\\n".encode())
         time.sleep(pause)
 journal.close()
 os.write(1, f"done {journal.written} {journal.dropped}\\n".encode())
 """
 
 
-def start(name: str, folder: Path, most: int = 10**9, pause: float = 0.004) -> subprocess.Popen[bytes]:
+def start(
+    name: str, folder: Path, most: int = 10**9, pause: float = 0.004, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """A worker process, past its imports."""
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, name, str(folder), str(most), str(pause)], stdout=subprocess.PIPE
+        [sys.executable, "-c", WORKER, name, str(folder), str(most), str(pause)], stdin=stdin, stdout=subprocess.PIPE
     )
 
 
@@ -139,16 +145,23 @@ def test_a_killed_worker_loses_its_last_records_and_doubles_none(ws, seed: int, 
 @pytest.mark.parametrize("seed", range(10 if CAMPAIGN else 1))
 def test_the_process_that_writes_is_killed_and_nothing_is_lost_or_doubled(ws, seed: int) -> None:
     draw, most = random.Random(seed), 12_000
-    process = start("w1", ws.state / "predictions", most)
-    assert process.stdout is not None
-    killed, before, line = set(), 0, ""
-    for line in iter(lambda: process.stdout.readline().decode().strip(), ""):
-        written, writer = map(int, line.split()[:2]) if line[0].isdigit() else (0, 0)
+    process = start("w1", ws.state / "predictions", most, stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    killed, before, turn = set(), 0, 0
+    while (line := process.stdout.readline().decode().strip()) and not line.startswith("done"):
+        written, writer = map(int, line.split())
+        fresh = writer and writer not in killed
+        certain = turn in (200, 400)  # however long it takes to begin, two are killed that have written
+        if certain and not (fresh and written > before):
+            os.write(process.stdin.fileno(), b"?")
+            continue
         # now and then one that has only just begun, or has not even
-        if writer and writer not in killed and draw.random() < (0.2 if written > before else 0.001):
+        if fresh and (certain or draw.random() < (0.2 if written > before else 0.001)):
             os.kill(writer, signal.SIGKILL)
             killed.add(writer)
             before = written
+        os.write(process.stdin.fileno(), b".")
+        turn += 1
     assert process.wait() == 0 and len(killed) >= 2, killed
     assert line == f"done {2 * most} 0"
     assert found(ws) == [(f"w1-{number:07}", row) for number in range(most) for row in (0, 1)]
@@ -158,7 +171,7 @@ def test_a_record_reaches_the_disk_without_being_asked_to(ws) -> None:
     with journal_of(ws, every=0.1) as journal:
         add(journal, "r-1")
         deadline = time.monotonic() + 60
-        while not found(ws) and time.monotonic() < deadline:
+        while journal.waiting and time.monotonic() < deadline:  # the worker hears of a file when it is there already
             threading.Event().wait(0.02)
         assert found(ws) == [("r-1", 0)] and journal.waiting == 0
 
@@ -256,7 +269,8 @@ for number in range(200, 1200):
     number % 100 or journal.flush(0.05)
 end = time.monotonic() + 60
 while not journal.flush(0.5) and not journal.trouble and time.monotonic() < end: pass  # until the process that writes has tried
-print(journal.waiting, journal.dropped, journal.written, bool(journal.trouble), flush=True)
+with journal._change:  # else rows may be dropped between one figure and the next
+    print(journal.waiting, journal.dropped, journal.written, bool(journal.trouble), flush=True)
 resource.prlimit(journal.writer, resource.RLIMIT_FSIZE, (hard, hard))
 assert journal.flush(60), journal.trouble
 print(journal.waiting, journal.dropped, journal.written, bool(journal.trouble), flush=True)
@@ -467,7 +481,7 @@ def test_days_that_are_too_old_go_and_truth_with_them(ws) -> None:
     kept = tidy(ws, "loans", now=datetime(2026, 6, 1, 1, tzinfo=UTC))
     assert kept.days == ["2026-03-01", "2026-03-02"] and kept.rows == 2 and kept.truths == 0  # the truth came today
     assert [name for name, _ in found(ws)] == ["r-2", "r-3", "r-4"]
-    later = tidy(ws, "loans", now=datetime.now(UTC).replace(year=datetime.now(UTC).year + 1))
+    later = tidy(ws, "loans", now=datetime.now(UTC) + timedelta(days=365))
     assert later.rows == 3 and later.truths == 5 and predictions.extent(ws, "loans") is None
     assert predictions.read(ws, "loans", truth=True).empty and ledger.unfinished(ws) == []
 

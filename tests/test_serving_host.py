@@ -285,6 +285,35 @@ def test_a_killed_supervisor_is_replaced_and_no_request_notices(make) -> None:
     assert server.stop(ws, NAME) and not any(map(_there, now.pids))
 
 
+def test_a_verb_waits_for_the_supervisor_that_workers_start_however_late_it_is(make, tmp_path: Path) -> None:
+    """Another one would end the workers, with what they are answering."""
+    ws = make()
+    found = server.start(ws, NAME)
+    late = "import time\nif len(sys.orig_argv) > 4 and 'supervise' in sys.orig_argv[2]: time.sleep(10)\n"
+    (tmp_path / "stand-in" / "sitecustomize.py").write_text(STAND_IN + late)
+    os.kill(found.supervisor, signal.SIGKILL)
+    wait(lambda: not server.running(ws, NAME).supervisor)  # type: ignore[union-attr]
+    now = server.start(ws, NAME)
+    assert now.supervisor not in (0, found.supervisor) and now.workers == found.workers and now.url == found.url
+
+
+def test_a_supervisor_that_is_too_late_is_not_left_behind(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws, launch, begun = make(), server.launch, []
+
+    def stopped(*told: Any, **how: Any) -> subprocess.Popen[bytes]:
+        begun.append(launch(*told, **how))
+        os.kill(begun[0].pid, signal.SIGSTOP)
+        return begun[0]
+
+    monkeypatch.setattr(server, "launch", stopped)
+    with pytest.raises(UserError, match="did not follow within"):
+        server.start(ws, NAME, timeout=0.5)
+    try:
+        assert begun[0].poll() is not None
+    finally:
+        begun[0].kill()
+
+
 def test_after_everything_was_killed_at_once_it_starts_again_at_the_same_address(make) -> None:
     ws = make()
     found = server.start(ws, NAME)

@@ -173,7 +173,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         )
         made = Server(listening.getsockname()[1], folder, process)
     try:
-        made.get("/readyz")  # the socket listens already: the first answer comes when the process is up
+        # the socket listens already: the first answer comes when the process is up, and an error when it ends before
+        httpx.get(f"{made.url}/readyz", timeout=240)
         yield made
     finally:
         process.send_signal(signal.SIGTERM)

@@ -78,7 +78,7 @@ def listens(address: str) -> bool:
     return ":" not in host_and_port or stack.answers(host_and_port, timeout=3)
 
 
-def speaks_grpc(host_and_port: str, timeout: float = 3.0) -> bool:
+def speaks_grpc(host_and_port: str, timeout: float = 20.0) -> bool:
     """Whether the server at an address answers the greeting of HTTP/2 (RFC 9113, section 3.4) in kind."""
     host, _, port = host_and_port.rpartition(":")
     try:

@@ -360,12 +360,13 @@ def _begin_ray(ws: Workspace, timeout: float) -> dict[str, Any]:
         )
     ready, end = folder / "ready.json", time.monotonic() + timeout
     while not ready.exists():
-        if process.poll() is not None or time.monotonic() > end:
+        if (ended := process.poll() is not None) or time.monotonic() > end:
             stop_in(folder)  # a part of it may work, and no record tells of it
             shutil.rmtree(folder, ignore_errors=True)
             lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
             last = lines[-1] if lines else "no reason given"
-            raise UserError(f"Ray did not start: {last[:200]}", f"the whole story is in {log}")
+            what = "Ray did not start" if ended else f"Ray needs more than {timeout:.0f} s to start"
+            raise UserError(f"{what}: {last[:200]}", f"the whole story is in {log}")
         time.sleep(0.05)
     told = json.loads(ready.read_text())
     return {
@@ -399,13 +400,27 @@ def start_ray(ws: Workspace, timeout: float = 120.0) -> tuple[dict[str, Any], bo
         try:
             found = _begin_ray(ws, timeout)
         except UserError as error:
-            if "timed out during startup" not in error.what:
+            if not error.what.startswith("Ray did not start"):
                 raise
             found = _begin_ray(ws, timeout)
         record(ws, ray=found)
         return found, True
 
 # %% ../../nbs/core/stack.ipynb #199f2578
+def _port_of(pid: int) -> int:
+    """The port at which a process, or one that it started, listens; 0 when there is none."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                for one in each.net_connections("tcp"):
+                    if one.status == psutil.CONN_LISTEN:
+                        return int(one.laddr.port)
+    return 0
+
+
 def start_ui(ws: Workspace, timeout: float = 90.0) -> tuple[dict[str, Any], bool]:
     """MLflow's pages on this workspace's runs, on a free port of this machine.
 
@@ -426,16 +441,13 @@ def start_ui(ws: Workspace, timeout: float = 90.0) -> tuple[dict[str, Any], bool
             return found, False
         stop_tree(*recorded(ws).get("ui", {}).get("processes", []))
         ws.client()  # the tables exist before two programs could make them at once
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         log = ws.path("ui.log")
         command = [
             "server",
             "--host",
             "127.0.0.1",
             "--port",
-            str(port),
+            "0",
             "--workers",
             "1",
             "--no-serve-artifacts",
@@ -457,20 +469,17 @@ def start_ui(ws: Workspace, timeout: float = 90.0) -> tuple[dict[str, Any], bool
                 stderr=out,
                 start_new_session=True,
             )
-        found = {
-            "address": f"127.0.0.1:{port}",
-            "url": f"http://127.0.0.1:{port}",
-            "processes": [mark(process.pid)],
-            "since": time.time(),
-        }
+        found = {"address": "", "url": "", "processes": [mark(process.pid)], "since": time.time()}
         record(ws, ui=found)
         end = time.monotonic() + timeout
-        while not answers(found["address"]):
+        while not (port := _port_of(process.pid)):
             if process.poll() is not None or time.monotonic() > end:
                 stop_tree(*found["processes"])
                 record(ws, ui=None)
                 raise UserError("MLflow's server did not start", f"its log says why: {log}")
             time.sleep(0.1)
+        found |= {"address": f"127.0.0.1:{port}", "url": f"http://127.0.0.1:{port}"}
+        record(ws, ui=found)
         return found, True
 
 # %% ../../nbs/core/stack.ipynb #efc2689a

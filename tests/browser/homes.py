@@ -39,9 +39,10 @@ SLOW = 120_000  # milliseconds: CI is loaded
 AXE = ROOT / "extension" / "node_modules" / "axe-core" / "axe.min.js"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 # Said by others, with or without aiplat: Chromium about the network that is not there, Voila about extensions of Lab that ask for
-# what only Lab has, and Notebook 7.6 about its own start.
+# what only Lab has, Notebook 7.6 about its own start, and Lab about what it had just asked a kernel that somebody restarts.
 NOISE = re.compile(
     r"net::ERR_PROXY_CONNECTION_FAILED|cdnjs\.cloudflare\.com|cdn\.jsdelivr\.net|fonts\.googleapis\.com|favicon"
+    r"|Canceled future for (debug|create_subshell)_request message before replies were done"
     r"|RUNTIME-012.*labextensions/(jupyterlab-jupytext|@jupyter-notebook)/"
     r"|(reading 'schema'|'filebrowser:open-path' not registered|Cannot convert undefined or null to object).*/static/notebook/notebook_core",
     re.S,

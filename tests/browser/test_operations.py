@@ -84,13 +84,17 @@ def test_only_what_changes_is_changed(served: Any, offline: Any) -> None:
     page.wait_for_selector(".aiplat-operations .under", timeout=120_000)
     page.evaluate(WATCH)
     steps = tables.steps_table()
+    one = steps.c.key == "train[segment=north]"
     with ws.engine().begin() as connection:
-        connection.execute(
-            sa.update(steps).where(steps.c.key == "train[segment=north]").values(cell=7, line="model.score(rest)")
+        before = connection.execute(sa.select(steps.c.cell, steps.c.line).where(one)).one()
+        connection.execute(sa.update(steps).where(one).values(cell=7, line="model.score(rest)"))
+    try:
+        page.wait_for_function(
+            "document.querySelector('.under').innerText.includes('cell 7 of 9: model.score(rest)')", timeout=60_000
         )
-    page.wait_for_function(
-        "document.querySelector('.under').innerText.includes('cell 7 of 9: model.score(rest)')", timeout=60_000
-    )
+    finally:
+        with ws.engine().begin() as connection:
+            connection.execute(sa.update(steps).where(one).values(cell=before.cell, line=before.line))
     assert page.evaluate("window.kept.isConnected && getSelection().toString() === window.kept.innerText"), (
         "what was selected stays"
     )

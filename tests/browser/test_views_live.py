@@ -11,7 +11,7 @@ from aiplat.frontends.widgets.comparison import Comparing
 from aiplat.frontends.widgets.profile import Profiling
 from aiplat.training.comparison import difference
 from aiplat.trust.intervals import Measure
-from tests.browser.homes import SLOW, write_notebook
+from tests.browser.homes import DONE, SLOW, write_notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -172,10 +172,14 @@ def test_a_run_is_a_graph_while_its_cell_drives_it(views: Any, visit: Any) -> No
     )
     assert not visit.axe(page, ".aip-graph")
     visit.keep(page, "graph-running")
+    page.evaluate("window.watched = document.querySelector('.aip-graph')")
     (views.root / "waiting" / "go").write_text("")
-    page.wait_for_function("() => document.querySelector('.aip-graph .progress.done')", timeout=SLOW)
+    page.wait_for_function(DONE, timeout=SLOW)
+    # the one that watched goes, perhaps after it has shown the end, and perhaps after the result has come
+    page.wait_for_function("() => !window.watched.isConnected", timeout=SLOW)
+    page.wait_for_selector(".aip-graph .progress.done", timeout=SLOW)
     assert "2 of 2 steps done" in page.locator(".aip-graph").inner_text()
-    assert page.locator(".aip-graph").count() == 1, "the one that watched has gone"
+    assert page.locator(".aip-graph").count() == 1
     visit.keep(page, "graph-done")
     assert not visit.wrong(page)
 

@@ -193,6 +193,8 @@ class Watch:
     def _open_door(self) -> socket.socket | None:
         if not self.order.get("secrets"):
             return None
+        with suppress(FileNotFoundError):  # of a guard that was killed before it could tell: the order is given again
+            os.unlink(self.order["secrets"])
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         door.bind(self.order["secrets"])
         door.listen(8)

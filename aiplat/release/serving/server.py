@@ -21,7 +21,7 @@ from typing import Any
 
 from ...core import ledger
 from ...core.errors import UserError
-from ...core.stack import alive, stop_tree
+from ...core.stack import alive, mark, stop_tree
 from ...core.workspace import Workspace
 from . import plans
 from .plans import Plan
@@ -156,6 +156,14 @@ def _only_one(ws: Workspace, name: str) -> Iterator[None]:
             f"somebody else has been starting or stopping {name} for minutes", "look again in a while"
         ) from None
 
+
+def _watched(ws: Workspace, name: str, timeout: float) -> Running | None:
+    """The server of an endpoint when it has a supervisor again, which its workers start in the place of one that died."""
+    end = time.monotonic() + timeout
+    while (found := running(ws, name)) and not found.supervisor and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
 # %% ../../../nbs/release/serving/server.ipynb #599439ec
 def start(ws: Workspace, name: str, *, timeout: float = 60.0) -> Running:
     """Start the server of an endpoint that has a plan; one that runs is left as it is.
@@ -186,10 +194,7 @@ def start(ws: Workspace, name: str, *, timeout: float = 60.0) -> Running:
                 order.write()
                 rayserve.begin(ws, order)
             return _wait(ws, name, plan.generation, timeout, begun)
-        if found and not found.supervisor:  # its workers are about to start one
-            end = time.monotonic() + 8
-            while time.monotonic() < end and (found := running(ws, name)) and not found.supervisor:
-                time.sleep(0.05)
+        found = _watched(ws, name, timeout)
         if found and found.supervisor:
             return _wait(ws, name, plan.generation, timeout, begun)
         order = order_of(ws, name)
@@ -199,6 +204,9 @@ def start(ws: Workspace, name: str, *, timeout: float = 60.0) -> Running:
             return _wait(ws, name, plan.generation, timeout, begun, lambda: supervisor.poll() is None)
         except BaseException:
             _end(folder, 2.0)
+            if supervisor.poll() is None:  # it is late, and nothing that was written down told of it
+                stop_tree(mark(supervisor.pid), patience=0.5)
+                _end(folder, 0.0)
             raise
 
 # %% ../../../nbs/release/serving/server.ipynb #199b4c59
@@ -333,18 +341,6 @@ def unmet(ws: Workspace, name: str) -> dict[str, str]:
     rayserve = _on_ray(ws)
     return dict(rayserve.unmet(order_of(ws, name))) if rayserve else {}
 
-
-def _stands(ws: Workspace, name: str) -> Running:
-    """The server of an endpoint with its supervisor, which workers may be about to start."""
-    end = time.monotonic() + 8
-    while True:
-        found = running(ws, name)
-        if found is None or (not found.supervisor and time.monotonic() > end):
-            raise UserError(f"{name} does not run", "start it: aiplat up")
-        if found.supervisor:
-            return found
-        time.sleep(0.05)
-
 # %% ../../../nbs/release/serving/server.ipynb #56399bc5
 def _replaced(ws: Workspace, name: str, before: set[str], timeout: float) -> Running:
     """Wait until none of these replicas answers any more and others do."""
@@ -383,7 +379,10 @@ def renew(ws: Workspace, name: str, *, timeout: float = 60.0) -> Running:
                 raise UserError(f"{name} does not run", "start it: aiplat up")
             rayserve.renew(ws, order)
             return _replaced(ws, name, set(there.workers), timeout + order.timeout)
-        found, was = _stands(ws, name), Order.read(folder)
+        found = _watched(ws, name, timeout)
+        if not found or not found.supervisor:
+            raise UserError(f"{name} does not run", "start it: aiplat up")
+        was = Order.read(folder)
         if order.address != was.address:
             listen(order.address, 0, tries=1).close()  # whether it is this machine's is known before anything ends
             _end(folder, was.timeout + 10)
