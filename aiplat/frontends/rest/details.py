@@ -258,20 +258,20 @@ def cluster(asked: Asked) -> dict[str, Any]:
     from aiplat.frontends.happenings import machines
 
     ws = asked.ws
-    seen, recorded = machines(ws), stack.recorded(ws)
+    seen = machines(ws)
     running = seen["ray"] == "running"
     ray: dict[str, Any] = {
         "running": running, "state": seen["ray"], "address": seen["address"] or None, "local": ws.settings.ray == "local", "cpus": None, "cpus_used": None,
         "memory": None, "memory_used": None, "nodes": None, "queued": None,
     }  # fmt: skip
     if running and ws.settings.ray == "local":
-        ray |= _busy([each["pid"] for each in recorded["ray"]["processes"]])
+        ray |= _busy([each["pid"] for each in stack.recorded(ws).get("ray", {}).get("processes", [])])
     if running:
         ray |= helper.ray_facts(ws, asked.root, seen["address"])
     ui = stack.running(ws, "ui")
     page = served(ws)
     return {
-        "ray": ray, "ui": recorded["ui"].get("url") if ui else None, "scheduler": {"alive": nights.awake(ws) > 0},
+        "ray": ray, "ui": ui["url"] if ui else None, "scheduler": {"alive": nights.awake(ws) > 0},
         "dashboard": page.address.partition("?")[0] if page else None, "machine": {"cpus": seen["cpus"], "load": seen["load"], "memory": seen["memory"], "free": seen["free"]},
     }  # fmt: skip
 
