@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mark', 'alive', 'answers', 'stop_tree', 'stop_in', 'private_folder', 'token_file_of', 'recorded', 'record', 'running',
-           'only_one', 'stopped_by_signals', 'guard', 'head', 'store_size', 'start_ray', 'start_ui', 'stop']
+           'only_one', 'stopped_by_signals', 'guard', 'head', 'store_size', 'start_ray', 'port_of', 'start_ui', 'stop']
 
 # %% ../../nbs/core/stack.ipynb #09088398
 import contextlib
@@ -407,11 +407,17 @@ def start_ray(ws: Workspace, timeout: float = 120.0) -> tuple[dict[str, Any], bo
         return found, True
 
 # %% ../../nbs/core/stack.ipynb #199f2578
-def _port_of(pid: int) -> int:
-    """The port at which a process, or one that it started, listens; 0 when there is none."""
+def port_of(pid: int) -> int:
+    """The port at which a process, or one that it started, listens; 0 when there is none.
+
+    Parameters
+    ----------
+    pid
+        The process.
+    """
     import psutil
 
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error):  # processes come and go
         process = psutil.Process(pid)
         for each in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
@@ -420,7 +426,7 @@ def _port_of(pid: int) -> int:
                         return int(one.laddr.port)
     return 0
 
-
+# %% ../../nbs/core/stack.ipynb #ebbc3ddf
 def start_ui(ws: Workspace, timeout: float = 90.0) -> tuple[dict[str, Any], bool]:
     """MLflow's pages on this workspace's runs, on a free port of this machine.
 
@@ -472,7 +478,7 @@ def start_ui(ws: Workspace, timeout: float = 90.0) -> tuple[dict[str, Any], bool
         found = {"address": "", "url": "", "processes": [mark(process.pid)], "since": time.time()}
         record(ws, ui=found)
         end = time.monotonic() + timeout
-        while not (port := _port_of(process.pid)):
+        while not (port := port_of(process.pid)):
             if process.poll() is not None or time.monotonic() > end:
                 stop_tree(*found["processes"])
                 record(ws, ui=None)

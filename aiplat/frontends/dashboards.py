@@ -14,14 +14,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import UserError
 from ..core.show import Block, Facts, Result, Text
-from ..core.stack import alive, mark, stop_tree
+from ..core.stack import alive, mark, port_of, stop_tree
 from ..core.workspace import Workspace, shipped, workspace
 from .identity import VARIABLE
 
@@ -148,8 +147,6 @@ def _environment(ws: Workspace, token: str) -> dict[str, str]:
 # %% ../../nbs/frontends/dashboards.ipynb #12d05e72
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: float = 60.0) -> None:
     """Wait until this server listens; what answers there could be another."""
-    import psutil
-
     last = time.monotonic() + patience
     while time.monotonic() < last:
         if process.poll() is not None:
@@ -157,12 +154,8 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path, patience: fl
             raise UserError(
                 f"the dashboard server did not start: {lines[-1] if lines else 'no reason given'}", f"see {log}"
             )
-        with suppress(psutil.Error):
-            if any(
-                each.laddr.port == port and each.status == psutil.CONN_LISTEN
-                for each in psutil.Process(process.pid).net_connections("tcp")
-            ):
-                return
+        if port_of(process.pid) == port:
+            return
         time.sleep(0.1)
     process.terminate()
     raise UserError(f"the dashboard server did not answer within {patience:.0f} s", f"see {log}")
