@@ -36,7 +36,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def home(busy: Any, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
-    served = Homes(busy.root, tmp_path_factory.mktemp("jupyter"), environment={"AIPLAT_USER": "ana"})
+    own = {"AIPLAT_USER": "ana", "AIPLAT_RAY": "local"}  # Ray is started and stopped from the panel
+    served = Homes(busy.root, tmp_path_factory.mktemp("jupyter"), environment=own)
     try:
         yield served.start()
     finally:
@@ -204,6 +205,69 @@ def test_ten_thousand_runs_scroll(look: Visit, busy: Any) -> None:
     page.locator(LIST.format("models") + " .aip-Row[aria-label^='v1,']").wait_for(timeout=SLOW)
     assert page.locator(LIST.format("models") + " .aip-Row").count() < 80
     assert not look.wrong(page)
+
+
+def test_an_answer_older_than_a_change_is_asked_again(look: Visit, busy: Any, home: Homes) -> None:
+    page = look.lab(script=HELD)
+    show(look, page)
+    newest = home.ask("/aiplat/api/runs?limit=110")["runs"]
+    known = page.evaluate("document.querySelector('#aiplat-runs .aip-List-space').clientHeight")
+    # the next page of runs is on its way when one of them changes, and the list is asked for anew
+    page.evaluate("window.__hold = 'before='")
+    page.press(LIST.format("runs"), "End")
+    page.wait_for_function("() => window.__held > 0", timeout=SLOW)
+    with page.expect_response(
+        lambda answer: "/runs?limit=100" in answer.url and "before=" not in answer.url, timeout=SLOW
+    ):
+        busy.client().set_terminated(newest[104]["id"], "FAILED")
+        busy.client().update_run(newest[9]["id"], name="renamed while a page was on its way")
+    page.wait_for_timeout(3000)  # until it is shown, and nothing else is told
+    page.evaluate("window.__hold = null")
+    page.wait_for_function(
+        "known => document.querySelector('#aiplat-runs .aip-List-space').clientHeight > known", arg=known, timeout=SLOW
+    )
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")
+    row(page, "runs", newest[104]["name"]).locator(".aip-mod-bad").wait_for(timeout=SLOW)
+    assert not look.wrong(page)
+
+
+def test_a_job_that_ends_before_its_start_is_answered(look: Visit, busy: Any) -> None:
+    from aiplat.core import stack
+
+    stack.record(busy, ray={"address": "127.0.0.1:9", "processes": [{"pid": 2**22 + 1, "created": 0.0}], "folder": ""})
+    page = look.lab(script=HELD)
+    show(look, page)
+    page.locator(".aip-Cluster-line", has_text="Ray has died").wait_for(timeout=SLOW)
+    stop, start = (page.locator(f".aip-Panel button[title='{what} the cluster']") for what in ("Stop", "Start"))
+    page.evaluate("window.__hold = '/aiplat/api/jobs'")
+    stop.click()
+    news = page.locator(".aip-Cluster-news")
+    news.filter(has_text="Stopping").wait_for(timeout=SLOW)
+    page.locator(".aip-Cluster-line", has_text="Ray does not run").wait_for(timeout=SLOW)
+    news.filter(has_not_text="Stopping").wait_for(state="attached", timeout=SLOW)
+    page.evaluate("window.__hold = null")
+    page.wait_for_timeout(500)
+    assert not news.inner_text() and start.is_enabled()
+    assert not look.wrong(page)
+
+
+def test_a_question_that_failed_is_asked_again(look: Visit, busy: Any) -> None:
+    """A proxy may lose answers while it keeps the line of events: nothing else would ask then."""
+    page = look.lab()
+    show(look, page)
+    asked = re.compile(r"/aiplat/api/(\?.*|runs\?.*)?$")
+    page.route(asked, lambda route: route.fulfill(status=504))
+    crowd.log(busy, "told while a proxy lost it")
+    page.locator(".aip-Where button").click()
+    banner, problem = page.locator(".aip-Banner"), page.locator("#aiplat-runs .aip-Section-problem")
+    for told in (banner, problem):
+        told.filter(has_text="504").wait_for(timeout=SLOW)
+    page.unroute(asked)
+    row(page, "runs", "told while a proxy lost it").wait_for(timeout=SLOW)
+    for told in (banner, problem):
+        told.wait_for(state="hidden", timeout=SLOW)
+    assert all("504" in said for said in look.wrong(page))
 
 
 def test_by_keyboard_alone(look: Visit, busy: Any) -> None:

@@ -79,10 +79,14 @@ export class Cluster extends Section {
 
   private _follow(job: IJob): void {
     if (job.state === 'running') {
+      if (job.id === this._over) {
+        return; // its start is answered after its end was told
+      }
       this._job = job.id;
       const line = job.progress?.text || job.lines.filter(each => each.trim()).pop();
       this._say(line ?? (job.verb === 'up' ? 'Starting…' : 'Stopping…'));
     } else if (this._job === job.id || this._job === 'asked') {
+      this._over = job.id;
       const told = job.problem ?? { title: `${job.line} ended: ${job.state}.`, todo: '' };
       this._ended(job.state === 'done' ? null : new Problem(-1, told.title, told.todo));
     }
@@ -159,6 +163,8 @@ export class Cluster extends Section {
   private _told: ICluster | null = null;
   /** The id of the job that starts or stops, 'asked' before it has one, or nothing. */
   private _job = '';
+  /** The id of the last one that ended. */
+  private _over = '';
   private _tick = 0;
 }
 

@@ -6,6 +6,7 @@ import { Message, MessageLoop } from '@lumino/messaging';
 import { AccordionPanel, Widget } from '@lumino/widgets';
 import { asProblem, IAiplat, IJob, IStatus } from '../api';
 import { openForm } from './actions';
+import { AGAIN, Asker } from './asker';
 import { Button } from './button';
 import { Cluster } from './cluster';
 import { Endpoints } from './endpoints';
@@ -78,6 +79,7 @@ export class Panel extends SidePanel {
     window.clearTimeout(this._away);
     window.cancelAnimationFrame(this._later);
     this._listening?.dispose();
+    this._greeting.dispose();
     this._shared.events.stateChanged.disconnect(this._state, this);
     this._shared.events.job.disconnect(this._onJob, this);
     super.dispose();
@@ -151,7 +153,7 @@ export class Panel extends SidePanel {
   private _listen(): void {
     if (this.isVisible && !this._listening) {
       this._listening = this._shared.events.listen();
-      void this._greet();
+      this._greeting.wish();
     }
   }
 
@@ -162,18 +164,18 @@ export class Panel extends SidePanel {
 
   private _refresh(): void {
     this._shared.events.retry();
-    void this._greet();
+    this._greeting.wish();
     this._sections.forEach(section => section.refresh());
   }
 
   /** Who is acting, in which workspace; or what keeps the server from saying. */
-  private async _greet(): Promise<void> {
+  private async _greet(): Promise<number | void> {
     try {
       this._status = await this._shared.api.status();
     } catch (caught) {
       const problem = asProblem(caught);
       this._tell(problem.title, problem.todo);
-      return;
+      return AGAIN;
     }
     const { root, user, roles, problem, workspace, version } = this._status;
     const folder = root?.split('/').filter(Boolean).pop() ?? '';
@@ -222,13 +224,13 @@ export class Panel extends SidePanel {
         this._tell(problem?.title ?? 'The Jupyter server does not answer.', problem?.todo ?? '');
       }, PATIENCE);
     } else if (state === 'open') {
-      void this._greet();
+      this._greeting.wish();
     }
   }
 
   private _onJob(_: unknown, job: IJob): void {
     if (job.verb === 'init' && job.state === 'done' && !this._status?.workspace) {
-      void this._greet();
+      this._greeting.wish();
     }
   }
 
@@ -241,4 +243,8 @@ export class Panel extends SidePanel {
   private _dragged = false;
   private _later = 0;
   private _listening: IDisposable | null = null;
+  private _greeting = new Asker(
+    () => this._greet(),
+    () => this.isVisible
+  );
 }

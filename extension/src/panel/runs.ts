@@ -32,9 +32,9 @@ export class Runs extends Section {
   }
 
   protected async load(): Promise<void> {
-    this._generation += 1;
+    const generation = (this._generation += 1);
     this._failed = false;
-    this._take(0, await this.shared.api.runs({ limit: PAGE }));
+    this._take(0, await this.shared.api.runs({ limit: PAGE }), generation);
     await this._ensure(this._list.range);
   }
 
@@ -49,12 +49,13 @@ export class Runs extends Section {
       return;
     }
     this._loading = true;
+    const generation = this._generation;
     try {
       const before = this._runs[from - 1].id;
       const page = await this.shared.api.runs({ limit: old >= 0 ? PAGE : MORE, before });
       const at = this._runs.findIndex(run => run.id === before); // another answer may have come in between
       if (at >= 0) {
-        this._take(at + 1, page);
+        this._take(at + 1, page, generation);
       }
     } catch (caught) {
       const problem = asProblem(caught);
@@ -79,12 +80,16 @@ export class Runs extends Section {
     this._list.update();
   }
 
-  /** Put a page in its place: runs that it no longer has are gone, those after it stay where it ends among them. */
-  private _take(at: number, page: IRunPage): void {
+  /**
+   * Put a page in its place: runs that it no longer has are gone, those after it stay where it ends among them.
+   *
+   * It is as old as its question: a change that came while it was on its way is not in it.
+   */
+  private _take(at: number, page: IRunPage, generation: number): void {
     const seen = new Set(page.runs.map(run => run.id));
     const lastSeen = page.runs.length ? this._runs.findIndex(run => run.id === page.runs[page.runs.length - 1].id) : -1;
     const rest = lastSeen >= 0 && page.next ? this._runs.slice(lastSeen + 1).filter(run => !seen.has(run.id)) : [];
-    const fresh = page.runs.map(run => ({ ...run, generation: this._generation }));
+    const fresh = page.runs.map(run => ({ ...run, generation }));
     this._runs = [...this._runs.slice(0, at).filter(run => !seen.has(run.id)), ...fresh, ...rest];
     if (!rest.length) {
       this._next = page.next ?? null;

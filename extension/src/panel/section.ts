@@ -4,7 +4,7 @@ import { Message } from '@lumino/messaging';
 import { ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 import { asProblem, IAiplat, Problem, Topic } from '../api';
-import { Asker } from './asker';
+import { AGAIN, Asker } from './asker';
 import { Button } from './button';
 import { IWish } from './heights';
 import { ROW } from './list';
@@ -121,12 +121,13 @@ export abstract class Section extends PanelWithToolbar {
     }
   }
 
-  private async _ask(): Promise<void> {
+  private async _ask(): Promise<number | void> {
     try {
       await this.load();
       this.tell(null);
     } catch (caught) {
       this.tell(asProblem(caught));
+      return AGAIN;
     }
   }
 
