@@ -121,6 +121,8 @@ class Erased(Result):
         How many predictions, of how many requests, and how many truths.
     entry
         The record in the ledger.
+    keyless
+        Asked for by key: how many predictions were recorded without one, so that nobody knows whose they are.
     """
 
     endpoint: str
@@ -128,15 +130,21 @@ class Erased(Result):
     requests: int
     truths: int
     entry: int = 0
+    keyless: int = 0
 
     def blocks(self) -> list[Block]:
+        unknown = f"predictions without a key: {fmt(self.keyless)} (none was asked for or sent, or it is a private column); what is theirs among these goes by --request ID"
+        left = [Text(unknown, "warn")] if self.keyless else []
         if not self.rows and not self.truths:
-            return [Text(f"{self.endpoint} has nothing of that; nothing was erased (ledger #{self.entry})", "warn")]
+            return [
+                Text(f"{self.endpoint} has nothing of that; nothing was erased (ledger #{self.entry})", "warn"), *left,
+            ]  # fmt: skip
         said = (
             f"{fmt(self.rows)} predictions of {fmt(self.requests)} requests and {fmt(self.truths)} truths were erased"
         )
         return [
             Text(f"{said} (ledger #{self.entry})", "good"),
+            *left,
             Text(
                 "the ledger says that, and not of whom; copies of the log are not reached: exports, results of batches, what a retraining learned from, truth delivered again",
                 "dim",
@@ -197,5 +205,10 @@ def erase(name: str, *, key: str = "", request: list[str] | None = None, reason:
         )  # fmt: skip
         rows = sum(segments.forget(day, theirs) for day in segments.days(home))
         truths = segments.forget(home / "truth", theirs) if (home / "truth").is_dir() else 0
+        unknown = (
+            predictions.query(ws, name, "SELECT count(*) AS n FROM predictions WHERE key IS NULL")
+            if key
+            else {"n": [0]}
+        )
         change.outcome = {"rows": rows, "requests": int(seen["n"][0]), "truths": truths}
-        return Erased(name, rows, int(seen["n"][0]), truths, change.entry.seq)
+        return Erased(name, rows, int(seen["n"][0]), truths, change.entry.seq, int(unknown["n"][0]))
