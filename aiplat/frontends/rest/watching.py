@@ -8,6 +8,7 @@ __all__ = ['TOPICS', 'Listener', 'PAUSE', 'SLOW', 'Pulse', 'tracked', 'stored', 
 # %% ../../../nbs/frontends/rest/watching.ipynb #61c06370
 import contextlib
 import hashlib
+import logging
 import os
 import sqlite3
 import threading
@@ -52,6 +53,10 @@ class Pulse:
             return False
         moved, self._seen = now != self._seen, now
         return moved
+
+    def again(self) -> None:
+        """What was written could not be read: the next question is answered as if it had been written since."""
+        self._seen = -1
 
     def close(self) -> None:
         """Let go of the file."""
@@ -187,13 +192,20 @@ class Watch:
             self._wake.set()
 
     def _run(self) -> None:
+        failed = ""
         while True:
             with self._guard:
                 if not self._listeners:
                     self._thread = None
                     break
-            with contextlib.suppress(UserError, OSError):
+            try:
                 self._look_once()
+            except (UserError, OSError):
+                pass  # no workspace, or none that can be read now
+            except Exception as error:  # whoever listens would never hear of anything again
+                if repr(error) != failed:
+                    failed = repr(error)
+                    logging.getLogger("aiplat").exception("a look at the workspace failed; others follow")
             self._wake.wait(PAUSE)
             self._wake.clear()
         self.rest()
@@ -242,10 +254,23 @@ class Watcher(Watch):
     def _beats(self, file: Path) -> bool:
         return self._pulses.setdefault(file, Pulse(file)).beats()
 
-    def _look(self) -> None:
-        """One look at everything."""
+    @contextlib.contextmanager
+    def _reading(self, file: Path | None = None) -> Iterator[None]:
+        """What cannot be read now keeps nobody from hearing of the rest, and is read at the next look, though nobody may write any more."""
         from sqlalchemy.exc import SQLAlchemyError
 
+        before = dict(self._prints)
+        try:
+            yield
+        except Exception as error:
+            self._prints = before  # half of it may have been taken for told
+            if file in self._pulses:
+                self._pulses[file].again()
+            if not isinstance(error, SQLAlchemyError | sqlite3.Error | OSError | UserError):
+                raise
+
+    def _look(self) -> None:
+        """One look at everything."""
         ws, slow = self._find(), time.monotonic() - self._slow >= SLOW
         if str(ws.root) != self._root:
             self._root = str(ws.root)
@@ -253,16 +278,18 @@ class Watcher(Watch):
         if slow:
             self._slow = time.monotonic()
         moved = set[str]()
-        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
-            if self._beats(ws.state / "mlflow.db") if ws.settings.tracking == "sqlite" else slow:
+        logged, decided = ws.state / "mlflow.db", ws.state / "ledger.db"
+        with self._reading(logged):
+            if self._beats(logged) if ws.settings.tracking == "sqlite" else slow:
                 moved |= {topic for topic, now in tracked(ws).items() if self._changed(topic, now)}
-            if self._beats(ws.state / "ledger.db") if ws.settings.store == "sqlite" else slow:
+        with self._reading(decided):
+            if self._beats(decided) if ws.settings.store == "sqlite" else slow:
                 moved |= self._nights(ws)
             elif slow and "schedules" in kept(ws) and self._changed("awake", str(nights.awake(ws))):
                 moved.add("schedules")
         if slow and self._changed("cluster", machines(ws)):
             moved.add("cluster")
-        with contextlib.suppress(SQLAlchemyError, sqlite3.Error, OSError, UserError):
+        with self._reading():
             if (slow or "ledger" in moved) and self._changed("endpoints", endpoints.mark(ws)):
                 moved.add("endpoints")
         if self._jobs(ws):

@@ -89,8 +89,11 @@ class Wrongs(Watch):
             self._slow = time.monotonic()
         if not (moved or (slow and self._later) or self._told is None):
             return
-        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+        try:
             rows, self._later = news(ws, time.time())
+        except (SQLAlchemyError, sqlite3.Error):
+            self._pulse.again()  # the next look reads it, though nobody may write any more
+        else:
             now, before = {row["id"]: row for row in rows}, self._told
             self._told = now
             for id_, row in now.items():
