@@ -161,7 +161,9 @@ RESERVED = ("id", "prediction", "model", "version", "digest")
 def _checked(at: Address, to: Address, dead: Address, keep: Sequence[str], numbers: dict[str, float]) -> None:
     """Raise `UsageError` for what cannot be meant."""
     for name in keep:
-        if name in RESERVED or name.startswith("probability_"):
+        if name.lower() in RESERVED or name.lower().startswith(
+            "probability_"
+        ):  # to a database ID and id are one column
             raise UsageError(
                 f"--keep {name}: the answer has a field of that name", "rename it in the messages, or leave it out"
             )

@@ -298,7 +298,7 @@ def _busy(pids: list[int]) -> dict[str, Any]:
             memory += about.rss - getattr(about, "shared", 0)
         except psutil.Error:
             _usage.pop(pid, None)
-    for pid in [pid for pid in _usage if pid not in tree]:
+    for pid in [pid for pid in list(_usage) if pid not in tree]:  # other threads ask, too
         _usage.pop(pid, None)
     return {
         "cpus": psutil.cpu_count() or 1, "cpus_used": round(used / 100, 2), "memory": psutil.virtual_memory().total, "memory_used": memory, "nodes": 1,
