@@ -154,7 +154,7 @@ def append(
     Raises
     ------
     UserError
-        When the database cannot be written: locked, full, or read-only.
+        When the database cannot be written: locked, full, or read-only; or a text in it is none.
     """
     import sqlalchemy as sa
 
@@ -177,6 +177,11 @@ def append(
             f"the ledger cannot be written ({str(error.orig).splitlines()[0]})",
             "see who holds its database or whether its disk is full, then repeat: nothing was changed",
         ) from error
+    except UnicodeEncodeError as error:  # a terminal or a file in another encoding than UTF-8
+        raise UserError(
+            f"what is to be recorded holds {error.object[error.start]!r}, which is no character",
+            "write it in UTF-8, then repeat: nothing was changed",
+        ) from None
     return entry
 
 
