@@ -152,8 +152,28 @@ def _lateness(run: RunRow, allowed: float, now: float) -> dict[str, Any]:
     return {"title": title, "facts": facts, "command": f"aiplat pipeline show {run.id[:12]}"}
 
 
+def _outstanding() -> "sa.Select[Any]":
+    """Scheduled runs that are not over, unless a later run of the same schedule is done: its figures are there."""
+    import sqlalchemy as sa
+
+    from aiplat.operations.pipelines.tables import runs_table
+
+    table = runs_table()
+    later = table.alias("later")
+    done = sa.select(later.c.id).where(
+        later.c.schedule == table.c.schedule,
+        later.c.fire_time > table.c.fire_time,
+        later.c.pipeline == table.c.pipeline,
+        later.c.state == DONE,
+        later.c.cause != "backfill",
+    )
+    scheduled = table.c.fire_time.is_not(None) & (table.c.schedule != "") & (table.c.cause != "backfill")
+    query = sa.select(table).where(table.c.state.in_(OPEN), scheduled, ~done.exists())
+    return query.order_by(table.c.fire_time)
+
+
 def late(ws: Workspace, now: float) -> None:
-    """Open incidents for scheduled runs that should be done by now.
+    """Open incidents for scheduled runs that should be done by now, each run counted once.
 
     Parameters
     ----------
@@ -162,27 +182,24 @@ def late(ws: Workspace, now: float) -> None:
     now
         UTC seconds.
     """
-    import sqlalchemy as sa
-
     from aiplat.operations.pipelines.tables import runs_table, store, transaction
 
-    table = runs_table()
-    query = sa.select(table).where(table.c.state.in_(OPEN), table.c.fire_time.is_not(None), table.c.schedule != "")
+    query = _outstanding()
     with store(ws).connect() as connection:
-        runs = [RunRow(**each._mapping) for each in connection.execute(query) if each.cause != "backfill"]
+        runs = [RunRow(**each._mapping) for each in connection.execute(query)]
     overdue = [
         (run, allowed) for run in runs if (allowed := _allowed(ws, run)) and (run.fire_time or now) + allowed < now
     ]
     if not overdue:
         return
-    told = {each.last_run for each in read_incidents(ws, open_only=True) if each.kind == LATENESS}
-    for run, allowed in overdue:
-        if run.id in told:
+    known = read_incidents(ws, open_only=True, limit=10_000)
+    told = {each.name: each.text.get("fire_time", 0.0) for each in known if each.kind == LATENESS}
+    for run, allowed in overdue:  # the oldest first: what fired before the last one that was told is told too
+        if (run.fire_time or 0.0) <= told.get(name_of(run), -1.0):
             continue
         with transaction(ws) as connection:
-            state = connection.execute(sa.select(table.c.state).where(table.c.id == run.id)).scalar()
-            if state in OPEN:  # it may have ended since
-                text = _lateness(run, allowed, now)
+            if connection.execute(query.where(runs_table().c.id == run.id)).first():  # it may have ended since
+                text = {**_lateness(run, allowed, now), "fire_time": run.fire_time}
                 incidents.open_incident(ws, connection, name_of(run), LATENESS, text, now=now, run=run.id)
 
 # %% ../../nbs/operations/alerts.ipynb #48d49a83

@@ -32,7 +32,8 @@ ORPHANED = 3 * 86400.0  # a message that no machine could send in three days is 
 _log = logging.getLogger("aiplat.alerts")
 
 
-def _due(connection: "sa.Connection", now: float) -> list[Any]:
+def _due(connection: "sa.Connection", now: float, usable: list[str]) -> list[Any]:
+    """What to note about messages whose channel cannot be used here, and what to send by the others: 100 of each."""
     import sqlalchemy as sa
 
     box = outbox_table()
@@ -44,10 +45,10 @@ def _due(connection: "sa.Connection", now: float) -> list[Any]:
         before.c.state == WAITING,
     )
     ready = (box.c.state == WAITING) & (box.c.due <= now) & (box.c.claimed_until <= now)
-    query = (
-        sa.select(box).where(ready, (box.c.event == OPENED) | ~first.exists()).order_by(box.c.due, box.c.id).limit(100)
-    )
-    return list(connection.execute(query))
+    can, new = box.c.channel.in_(usable), (box.c.last_error == "") | (box.c.created < now - ORPHANED)
+    some = sa.select(box).where(ready).order_by(box.c.due, box.c.id).limit(100)
+    queries = some.where(~can, new), some.where(can, (box.c.event == OPENED) | ~first.exists())
+    return [row for query in queries for row in connection.execute(query)]
 
 
 def _change(ws: Workspace, condition: Any, **values: Any) -> bool:
@@ -80,7 +81,7 @@ def _deliver_one(ws: Workspace, row: Any, channel: Channel, now: Callable[[], fl
     return True
 
 
-def _deliver_all(ws: Workspace, rows: list[Any], start: float, seconds: float) -> int:
+def _deliver_all(ws: Workspace, rows: list[Any], known: dict[str, Channel], start: float, seconds: float) -> int:
     import sqlalchemy as sa
 
     began, sent, box = time.monotonic(), 0, outbox_table()
@@ -89,7 +90,6 @@ def _deliver_all(ws: Workspace, rows: list[Any], start: float, seconds: float) -
         return start + time.monotonic() - began
 
     try:
-        known = {channel.name: channel for channel in channels(ws.settings)}
         for row in rows:
             if time.monotonic() - began > seconds:
                 break
@@ -138,13 +138,16 @@ def deliver(ws: Workspace, now: float | None = None, *, seconds: float = 60.0, w
             busy = _senders.get(ws.state)
             if busy is not None and busy.is_alive():
                 return 0
+            known = {channel.name: channel for channel in channels(ws.settings)}
             with reading(ws).connect() as connection:
-                rows = _due(connection, start)
+                rows = _due(connection, start, [name for name, channel in known.items() if not channel.fault])
             if not rows:
                 return 0
             sent: list[int] = []
             work = threading.Thread(
-                target=lambda: sent.append(_deliver_all(ws, rows, start, seconds)), name="aiplat-alerts", daemon=False
+                target=lambda: sent.append(_deliver_all(ws, rows, known, start, seconds)),
+                name="aiplat-alerts",
+                daemon=False,
             )
             _senders[ws.state] = work
             work.start()

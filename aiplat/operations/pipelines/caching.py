@@ -204,7 +204,7 @@ def _default(parameter: Parameter) -> Any:
 
 @dataclass
 class Prints:
-    """Fingerprints of everything that steps depend on, each taken once.
+    """Fingerprints of everything that steps depend on, each taken once; those of ``inputs`` until `look_again`.
 
     Attributes
     ----------
@@ -238,6 +238,10 @@ class Prints:
     def inputs_of(self, step: Step) -> list[Path]:
         """The files that a step names as its inputs."""
         return [Path(name) for name in self._inputs(step.inputs)]
+
+    def look_again(self) -> None:
+        """Forget which files fit the patterns of ``inputs``: a step may have written some since."""
+        self._globs.clear()
 
     def _inputs(self, patterns: tuple[str, ...]) -> dict[str, str]:
         if patterns not in self._globs:

@@ -331,6 +331,7 @@ class Opening(Picture):
         self._rest = rest
 
     def _open(self, step: Step) -> None:
+        self.prints.look_again()  # the steps before this one have ended, and may have written its inputs
         try:
             go, why = self._wanted(step, self.context)
             if not go:

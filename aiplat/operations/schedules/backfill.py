@@ -211,7 +211,7 @@ def backfill(
     *,
     cron: str | None = None,
     every: str | None = None,
-    tz: str = "UTC",
+    tz: str | None = None,
     concurrency: int = 1,
     again: bool = False,
     here: bool = False,
@@ -234,7 +234,7 @@ def backfill(
     every
         Its fire times as a period, such as 1d, the first at START.
     tz
-        Time zone of --cron, and of START and END.
+        Time zone of --cron, and of START and END; default: the schedule's, else UTC.
     concurrency
         How many of its runs may go at once.
     again
@@ -256,9 +256,10 @@ def backfill(
     ws, given = workspace(home), {**dict(p), **(parameters or {})}
     if concurrency < 1:
         raise UserError(f"--concurrency {concurrency} lets nothing run", "give 1 or more")
-    schedule = _about(ws, pipeline, cron, every, tz, start)
+    schedule = _about(ws, pipeline, cron, every, tz or "UTC", start)
     plan = planned(ws, schedule.file, {**schedule.parameters, **given})
-    first, last = instant(start, schedule.tz), instant(end, schedule.tz)
+    where = tz or schedule.tz
+    first, last = instant(start, where), instant(end, where)
     calendar = schedule.calendar
     assert calendar is not None
     found = list(islice(calendar.between(first, last), MOST + 1))

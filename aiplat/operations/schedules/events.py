@@ -19,7 +19,7 @@ from ...core.workspace import Workspace
 from ..pipelines import tables
 from ..pipelines.plans import Moment
 from .book import Fire, Schedule, store, table
-from .firing import Reader, start, under_way
+from .firing import Reader, _record, start, under_way
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -92,9 +92,9 @@ def _unseen(ws: Workspace, schedule: Schedule, found: list[Occurrence]) -> list[
 
 
 def newest_cursor(ws: Workspace, kind: str) -> str:
-    """From where a schedule made now looks on."""
+    """From where a schedule that is made or resumed now looks on: nothing that was there before is its business."""
     if kind == "alert":
-        return repr(time.time())
+        return repr(time.time() + LOOK_BACK)  # it looks back from here, to now and no further
     newest = ledger.entries(ws, action="snapshot", newest_first=True, limit=1)
     return str(newest[0].seq if newest else 0)
 
@@ -123,17 +123,17 @@ class Watch:
         with store(self.ws).connect() as connection:
             rows = [Schedule(**row._mapping) for row in connection.execute(query)]
         written: list[Fire] = []
-        data = [each for each in rows if each.kind == "data"]
+        data, mark = [each for each in rows if each.kind == "data"], self.seen
         if data:
             mark = (newest_cursor(self.ws, "data"), [(each.name, each.created, each.cursor) for each in data])
             data = [] if mark == self.seen else data
-            self.seen = mark
         for schedule in [*data, *(each for each in rows if each.kind == "alert")]:
             happened = (_snapshots if schedule.kind == "data" else _alerts)(self.ws, schedule)
             if happened:
                 plans.read([schedule])
                 with tables.transaction(self.ws) as connection:
                     written += _fire(self.ws, connection, schedule, happened, now, who, plans)
+        self.seen = mark  # not before: what could not be written is looked at again
         return written
 
 
@@ -154,6 +154,10 @@ def _fire(
     if schedule.missed == "latest" and not kept:
         kept = late[-1:]
     last, plan = schedule.last_fire or schedule.created, plans(schedule)
+    why = "missed; none is made up for" if schedule.missed == "drop" else "missed; a later one runs"
+    for each in late[: len(happened) - len(kept)]:  # written down, so that looking back does not find it as new
+        gone = Fire(schedule.name, each.at, "dropped", "", who, time.time(), why)
+        written += [gone] if _record(connection, gone) else []
     for each in kept:
         at, busy = schedule.local(each.at), under_way(connection, [schedule.name]).get(schedule.name, ())
         moment = Moment(at, schedule.local(min(last, each.at)), at)
@@ -164,6 +168,7 @@ def _fire(
             )  # fmt: skip
             written += [fire] if fire is not None else []
         last = each.at
-    changed = {"cursor": happened[-1].cursor, "last_fire": last}
+    cursor = max(schedule.cursor or "0", happened[-1].cursor, key=float)  # one made now is ahead: see `newest_cursor`
+    changed = {"cursor": cursor, "last_fire": last}
     connection.execute(schedules.update().where(same).values(**changed))
     return written
