@@ -300,11 +300,18 @@ def _asked(uri: str) -> Iterator[tuple[Session, str]]:
         raise _driver_error(error, address) from error
 
 # %% ../../nbs/data/databases.ipynb #1494abed
+_LOCKED = re.compile(r"database (\S+ )*is locked|could not (set|obtain) lock|lock timeout|deadlock detected")
+_DAMAGED = re.compile(
+    r"not a database|disk image is malformed|malformed database|corrupt (database|wal)|corrupted [\w' -]+ (segment|buffer)"
+    r"|to be corrupted|data corruption|match(es)? (the )?checksum"
+)
+
+
 def _driver_error(error: Exception, address: Address) -> UserError:
     text = without_secrets(str(error), address.place) or type(error).__name__
     label, kind = address.label, type(error).__name__
     lowered = str(error).lower()
-    if "lock" in lowered:
+    if _LOCKED.search(lowered):
         return UserError(f"{label} is locked by another program", "close it there, or read a copy of the file")
     if address.scheme == "postgresql" and kind == "OperationalError":
         reason = re.sub(r"^connection failed: |connection to server at .*? failed: ", "", text)
@@ -318,7 +325,7 @@ def _driver_error(error: Exception, address: Address) -> UserError:
         or "one statement" in lowered
     ):
         return UserError(*ONE_SELECT)
-    if "not a database" in lowered or "malformed" in lowered or "corrupt" in lowered:
+    if _DAMAGED.search(lowered):
         return UserError(f"{label} is damaged ({text})", "restore the database from a copy")
     return UserError(f"the query is wrong: {text}", "mend the SQL after ?query=")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.errors import UserError, nearest
-from .columns import check_names, exact_integers, settle
+from .columns import check_names, settle, whole_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,12 +254,18 @@ def read_csv(raw: bytes, name: str, separator: str | None = None) -> "pd.DataFra
             "name every column in the first line, or quote values that contain the separator",
         )
     _check_last_line(raw, len(header), separator, name)
+    if len(first) > len(header):
+        _check_widths(raw, header, separator, name)
     try:
         frame = pd.read_csv(io.BytesIO(raw), sep=separator, index_col=False, low_memory=False)
     except (pd.errors.ParserError, ValueError) as error:
         raise _csv_error(error, name) from error
     if frame.empty:
         raise UserError(f"{name} has a header but no rows", "give a file with at least one row below the header")
+    if len(first) <= len(header) and frame.iloc[:, -1].isna().any():  # as in a row that is too short
+        enough = raw.count(separator.encode()) == (len(frame) + 1) * (len(header) - 1)
+        if not enough or b'"' in raw:
+            _check_widths(raw, header, separator, name)
     return settle(_without_loss(frame, raw, separator))
 
 # %% ../../nbs/data/files.ipynb #ff47fccc
@@ -267,13 +273,18 @@ def _without_loss(frame: "pd.DataFrame", raw: bytes, separator: str) -> "pd.Data
     """Long integers with gaps, which pandas reads as floats that cannot hold them, read anew."""
     import pandas as pd
 
-    floats = frame.select_dtypes("float64")
-    for name in floats.columns[(floats.abs().max() >= 2**53) & floats.isna().any()]:
+    for name in _too_large(frame):
         texts = pd.read_csv(io.BytesIO(raw), sep=separator, index_col=False, usecols=[name], dtype="str")[name]
         if len(texts) == len(frame) and texts.dropna().str.fullmatch(r"\s*[+-]?\d+\s*").all():
             whole = [int(text) if isinstance(text, str) else None for text in texts]
             frame[name] = pd.Series(whole, dtype=object)
     return frame
+
+
+def _too_large(frame: "pd.DataFrame") -> list[str]:
+    """Columns of floats that may have been integers before gaps made them floats, and lost their last digits by it."""
+    floats = frame.select_dtypes("float64")
+    return list(floats.columns[(floats.abs().max() >= 2**53) & floats.isna().any()])
 
 
 def _check_text(raw: bytes, name: str) -> None:
@@ -323,16 +334,36 @@ def _check_last_line(raw: bytes, width: int, separator: str, name: str) -> None:
 def _csv_error(error: Exception, name: str) -> UserError:
     text = str(error)
     if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
-        expected, line, saw = match.groups()
-        return UserError(
-            f"line {line} of {name} has {saw} values, its header {expected} names",
-            "mend that line, or quote values that contain the separator",
-        )
+        expected, line, saw = map(int, match.groups())
+        return _uneven(line, name, saw, expected)
     if match := re.search(r"EOF inside string starting at row (\d+)", text):
         return UserError(
             f"a quote opened in row {match[1]} of {name} is never closed", "mend the quotes around that row"
         )
     return UserError(f"{name} is not CSV ({text.splitlines()[0][:120]})", "check it in an editor")
+
+# %% ../../nbs/data/files.ipynb #28d0abf3
+def _check_widths(raw: bytes, header: list[str], separator: str, name: str) -> None:
+    """Raise `UserError` for a row with fewer values than there are names, or with more that are not empty."""
+    width, before = len(header), 0
+    named = max(i for i, title in enumerate(header, 1) if title)  # a header, too, may end in a comma
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline=""), delimiter=separator)
+    try:
+        for row in rows:
+            if len(row) != width:
+                blank = not row or (len(row) == 1 and not row[0].strip())
+                if not blank and (len(row) < named or any(row[width:])):
+                    raise _uneven(before + 1, name, len(row), width)
+            before = rows.line_num
+    except csv.Error:
+        return  # a text too long for this reader, which pandas has taken
+
+
+def _uneven(line: int, name: str, saw: int, expected: int) -> UserError:
+    return UserError(
+        f"line {line} of {name} has {saw} value{'s' * (saw != 1)}, its header {expected} name{'s' * (expected != 1)}",
+        "mend that line, or quote values that contain the separator",
+    )
 
 # %% ../../nbs/data/files.ipynb #331ebdc7
 def read_json(raw: bytes, name: str, lines: bool = False) -> "pd.DataFrame":
@@ -364,12 +395,17 @@ def read_json(raw: bytes, name: str, lines: bool = False) -> "pd.DataFrame":
         raise UserError(f"{name} is JSON, but not a table", "give a list of objects, one object a row")
     if not content:
         raise UserError(f"{name} holds no rows", "give at least one row")
-    return settle(pd.DataFrame(content))
+    try:
+        frame = pd.DataFrame(content)
+    except UnicodeEncodeError:  # half a character: `settle` names its column
+        frame = pd.DataFrame(content, dtype=object)
+    if large := _too_large(frame):
+        frame[large] = pd.DataFrame(content, columns=frame.columns, dtype=object)[large]
+    return settle(frame)
 
 
 def read_parquet(raw: bytes, name: str, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """A frame from the bytes of a Parquet file; ``columns`` saves reading the others."""
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -377,17 +413,15 @@ def read_parquet(raw: bytes, name: str, columns: Sequence[str] | None = None) ->
         file = pq.ParquetFile(pa.BufferReader(raw))
         check_names(file.schema_arrow.names, name)
         wanted = None if columns is None or set(columns) - set(file.schema_arrow.names) else list(columns)
-        frame = file.read(columns=wanted).to_pandas()
+        frame = file.read(columns=wanted).to_pandas(types_mapper=whole_types().get)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{name} is damaged or cut off ({str(error).splitlines()[0][:120]})", "make the file anew"
         ) from error
-    named = [level for level in frame.index.names if level is not None]
+    named = [level for level in frame.index.names if level is not None and level not in frame.columns]
     if wanted is None and named:
         frame = frame.reset_index(named)
-    whole = frame.select_dtypes(["Int8", "Int16", "Int32", "Int64"]).columns
-    frame = frame.assign(**{column: exact_integers(frame[column]) for column in whole})
-    return settle(pd.DataFrame(frame))
+    return settle(frame)
 
 # %% ../../nbs/data/files.ipynb #880f27eb
 def read_file(name: str, columns: Sequence[str] | None = None) -> "pd.DataFrame":

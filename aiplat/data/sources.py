@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ..core.errors import UserError, nearest
 from ..core.show import Block, Facts, Heading, Result, Svg, Table, Text
-from .columns import check_names, content
+from .columns import check_names, content, settle, whole_types
 from .databases import parse
 from .files import read_file, shown
 
@@ -87,7 +87,7 @@ def read(data: Any, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     elif isinstance(data, str | os.PathLike):
         frame = _read_text(os.fspath(data).strip(), columns)
     elif type(data).__module__.split(".")[0] in ("pyarrow", "polars") and hasattr(data, "to_pandas"):
-        frame = _checked(data.to_pandas())
+        frame = _from_arrow(data)
     else:
         what = f"data is a {type(data).__name__}"
         raise UserError(what, "give a DataFrame, a path, or a URI such as duckdb:FILE?query=SELECT …")
@@ -111,6 +111,13 @@ def _checked(frame: "pd.DataFrame") -> "pd.DataFrame":
     if frame.empty:
         raise UserError("the DataFrame has no rows", "give one with at least one row")
     return frame if all(isinstance(name, str) for name in frame.columns) else frame.rename(columns=str)
+
+
+def _from_arrow(data: Any) -> "pd.DataFrame":
+    """A table of pyarrow or polars; long integers are not made floats, which would cost them digits, unless small."""
+    frame = _checked(data.to_pandas(types_mapper=whole_types().get))
+    whole = list(frame.select_dtypes(["Int64", "UInt64"]).columns)
+    return frame.assign(**settle(frame[whole]).set_axis(frame.index)) if whole else frame
 
 
 def _read_text(text: str, columns: Sequence[str] | None) -> "pd.DataFrame":
@@ -304,7 +311,7 @@ class Profile(Result):
     source : str
         Where it comes from.
     rows, duplicates : int
-        Number of rows, and of those that repeat an earlier one.
+        Number of rows, and of those that repeat an earlier one: none with a mixed column, whose values are not compared.
     columns : list of ColumnProfile
         In their order.
     notes : list of str
@@ -324,8 +331,10 @@ class Profile(Result):
         rows = [[c.name, c.type, f"{c.missing:.1%}" if c.missing else "", c.distinct, _values(c)] for c in self.columns]
         kinds = {(i, 2): "warn" for i, c in enumerate(self.columns) if c.missing > 0.5}
         titles = ["column", "type", "missing", "distinct", "low · median · high, or most frequent"]
+        compared = all(c.type != "mixed" for c in self.columns)
         shape = Facts(
-            {"rows": self.rows, "columns": len(self.columns), "repeated rows": self.duplicates}
+            {"rows": self.rows, "columns": len(self.columns)}
+            | ({"repeated rows": self.duplicates} if compared else {})
             | ({"synthetic": self.synthetic} if self.synthetic else {})
         )
         warnings = [Text(f"{c.name}: {'; '.join(c.notes)}", "warn") for c in self.columns if c.notes]
@@ -363,8 +372,8 @@ def describe(data: Data) -> Profile:
 
     frame = read(data)
     columns = [profile_column(frame[name]) for name in frame.columns]
-    simple = [c.name for c in columns if c.type != "mixed"]
-    duplicates = int(pd.util.hash_pandas_object(frame[simple], index=False).duplicated().sum()) if simple else 0
+    mixed = any(c.type == "mixed" for c in columns)  # rows that look the same may differ in it
+    duplicates = 0 if mixed else int(pd.util.hash_pandas_object(frame, index=False).duplicated().sum())
     notes = []
     if duplicates:
         notes.append(f"{duplicates:,} rows ({duplicates / len(frame):.1%}) repeat an earlier row")

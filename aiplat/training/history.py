@@ -314,7 +314,7 @@ def show(ref: str) -> RunDetails:
         trials,
         key=lambda t: (
             worth.get(t.tags.get("aiplat.state", ""), 2),
-            sign * t.metrics.get("score", -sign * float("inf")),
+            sign * t.metrics.get("score", sign * float("inf")),  # without a score: last
         ),
     )
     client, experiment = ws.client(), ws.experiment_id()
