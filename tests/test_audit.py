@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiplat.core.errors import UserError
-from aiplat.trust.audit import audit_predictions, restore
+from aiplat.core.errors import UsageError, UserError
+from aiplat.trust.audit import audit, audit_predictions, restore
 from aiplat.trust.bounds import Rule
 from aiplat.trust.counting.counts import Grouped
 from aiplat.trust.power import chances, scaled, simulate
@@ -114,6 +114,86 @@ def test_scores_that_are_missing_are_said_and_not_dropped() -> None:
     found = audit_predictions(frame, truth, said, by="sex", positive=1, scores=scores)
     assert "roc_auc_difference" not in found.criteria or found.criteria["roc_auc_difference"]["sex"].value is None
     assert sum(line.n for line in found.groups) == 2000
+
+
+@pytest.mark.parametrize("scores", ["none", "one is missing", "margins"])
+def test_what_is_demanded_and_cannot_be_told_does_not_pass(scores: str) -> None:
+    """A rule about scores, where there are none, or not such as it needs: 3, on all rows and in a slice."""
+    frame, truth, said, given = people()
+    rule = "accuracy_difference <= 0.9, calibration_difference <= 0.9"
+    column = {"none": None, "one is missing": np.where(np.arange(2000) == 3, np.nan, given), "margins": given * 4 - 2}
+    found = audit_predictions(frame, truth, said, by="sex", positive=1, scores=column[scores], criteria=rule)
+    assert (found.outcome, found.exit_code) == ("undefined", 3) and "UNDEFINED" in str(found)
+    assert found.verdicts["accuracy_difference"]["sex"].word == "pass"
+    assert found.verdicts["calibration_difference"]["sex"].why in (
+        "the model gives no scores", "1 scores are missing", "the scores are no probabilities"
+    )  # fmt: skip
+    again = restore(json.loads(found.to_json()))
+    assert again.verdicts == found.verdicts and list(again.criteria) == list(found.criteria)
+    table = frame.assign(truth=truth, said=said)
+    asked = {"by": ["sex"], "target": "truth", "prediction": "said", "positive": "1", "criteria": rule}
+    assert audit(table, where=["race == 'a'"], **asked).exit_code == 3
+
+
+def test_a_criterion_of_another_task_is_a_slip() -> None:
+    frame, truth, said, _ = people()
+    three = {"by": "sex", "task": "multiclass", "criteria": "brier_difference <= 0.1"}
+    with pytest.raises(UsageError, match="no criterion of a binary task"):
+        audit_predictions(frame, truth, said, by="sex", criteria="mae_ratio >= 0.8")
+    with pytest.raises(UsageError, match=r"multiclass task(.|\n)*--positive"):
+        audit_predictions(frame, truth + 1, np.arange(2000) % 3, **three)
+    one = audit_predictions(frame, truth + 1, np.arange(2000) % 3, positive=2, **three)
+    assert one.outcome == "undefined"  # there it is one; only the scores are lacking
+
+
+def test_scores_stand_beside_the_rows() -> None:
+    frame, truth, said, scores = people()
+    for wrong in (scores[:900], np.column_stack([1 - scores, scores]), scores[:, None], 0.5, ["x"] * 2000):
+        with pytest.raises(UserError, match="one per row"):
+            audit_predictions(frame, truth, said, by="sex", positive=1, scores=wrong)
+    matrix, labels = np.column_stack([scores, 1 - scores, scores * 0]), np.arange(2000) % 3
+    with pytest.raises(UserError, match="2,000 × 3"):
+        audit_predictions(frame, labels, said, by="sex", task="multiclass", positive=2, scores=matrix)
+    with pytest.raises(UserError, match="900 × 3"):
+        audit_predictions(frame, labels, said, by="sex", task="multiclass", scores=matrix[:900])
+    for right in ({"scores": matrix}, {"scores": scores, "positive": 2}):
+        audit_predictions(frame, labels, said, by="sex", task="multiclass", **right)
+
+
+@pytest.mark.parametrize("only", [0, 1, False, True, "yes"])
+@pytest.mark.parametrize("positive", [None, "1", "0", "yes"])
+def test_a_single_label_means_the_same_in_a_table_and_in_arrays(only: object, positive: str | None) -> None:
+    frame, labels = people(100)[0], np.array([only] * 100)
+    arrays = audit_predictions(frame, labels, labels, by="sex", positive=positive)
+    asked = {"by": ["sex"], "target": "truth", "prediction": "said", "positive": positive}
+    table = audit(frame.assign(truth=labels, said=labels), **asked)
+    rates = [found.groups[0].rates["selection_rate"].value for found in (arrays, table)]
+    assert arrays.positive == table.positive and rates[0] == rates[1]
+
+
+def test_what_is_no_column_of_labels_is_said() -> None:
+    frame, truth, said, _ = people(60)
+    lists = pd.Series([[1]] * 60)
+    for rows, y, how in (
+        (frame[:0], truth[:0], {}),
+        (frame.assign(sex=lists), truth, {}),
+        (frame, lists, {}),
+        (frame, frame[["sex"]], {}),
+        (frame, frame["sex"], {"task": "regression"}),
+        (pd.concat([frame, frame], axis=1), truth, {}),
+    ):
+        with pytest.raises(UserError):
+            audit_predictions(rows, y, said[: len(rows)], by="sex", **how)
+
+
+def test_a_group_that_a_slice_has_lost_is_listed() -> None:
+    frame, truth, said, _ = people()
+    table = frame.assign(truth=truth, said=said, age=np.arange(2000) % 50)
+    asked = {"by": ["race", "age"], "bins": 2, "target": "truth", "prediction": "said", "positive": "1"}
+    [part] = audit(table, where=["race != 'c' and age < 30"], **asked).slices
+    assert {line.group: line.n for line in part.of("race")}["c"] == 0
+    assert sum(line.n for line in part.of("race")) == part.rows == sum(line.n for line in part.of("race & age"))
+    assert len(part.of("age")) == 2 and all(line.n for line in part.of("age"))  # cut anew, at other places
 
 
 def test_a_group_per_person_is_an_error() -> None:

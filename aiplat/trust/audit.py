@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import evidence
 from ..core.errors import UsageError, UserError
 from ..core.workspace import Workspace, workspace
+from ..data import snapshots
 from ..data.sources import Data, ModelOrData, describe_source
 from . import verdicts
 from .bounds import Rule
+from .criteria import Disparity, criterion_names
 from .counting.chunks import Chunk
-from .counting.encode import columns_of
+from .counting.encode import check_crossed, codes_of, columns_of
 from .evaluate import bench
 from .counting.expressions import expression
 from .findings import Audit as Audit
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from aiplat.core.show import Result
 
 # %% ../../nbs/trust/audit.ipynb #2e2a9917
+_Criteria = dict[str, dict[str, Disparity]]  # criterion to grouping to what it says
+
+
 @dataclass(frozen=True)
 class Ask:
     """What is asked of an audit.
@@ -97,13 +103,14 @@ def audit_tally(counted: Tally, ask: Ask, **about: Any) -> Audit:
     Raises
     ------
     UserError
-        When a reference group does not exist.
+        When a reference group does not exist, or ``--criteria`` names a criterion of another task.
     """
     lines = lines_of(counted)
     named = references(ask.reference, list(dict.fromkeys(line.by for line in lines)))
     for by, group in named.items():
         _there(by, group, lines)
     found = all_disparities(lines, ask.min_group, reference=named, level=ask.level)
+    found = _with_what_is_asked(found, counted, ask)
     positive = counted.classes[1] if len(counted.classes) == 2 else ask.positive
     scored = str(counted.bins) if counted.bins is not None else counted.unscored
     made = Audit(
@@ -114,6 +121,25 @@ def audit_tally(counted: Tally, ask: Ask, **about: Any) -> Audit:
     return made
 
 
+def _with_what_is_asked(found: _Criteria, counted: Tally, ask: Ask) -> _Criteria:
+    """The criteria, and those that a rule asks for and these rows cannot answer: undefined, or the rule would pass unseen."""
+    groupings = next(iter(found.values()))
+    fitting = criterion_names("binary" if len(counted.classes) == 2 else counted.task)
+    lacking: _Criteria = {}
+    for name in dict.fromkeys(rule.name for _, rule in ask.policy if rule.name not in found):
+        if ask.strict and name not in fitting:
+            fit = [each for each in found if each.endswith(name.rpartition("_")[2])]
+            todo = f"choose one of {', '.join(fit)}"
+            if name in criterion_names("binary"):
+                todo += "; or set one class against the rest: --positive NAME"
+            raise UsageError(f"{name} is no criterion of a {counted.task} task", todo)
+        why = counted.unscored or "the scores are no probabilities"
+        why = why if name in fitting else f"it is no criterion of a {counted.task} task"
+        if any(verdicts.demanded(ask.policy, name, by) for by in groupings):
+            lacking[name] = {by: Disparity(None, why) for by in groupings}
+    return {name: row for name in criterion_names() if (row := found.get(name) or lacking.get(name))}
+
+
 def _there(by: str, group: str, lines: Sequence[GroupLine]) -> None:
     from aiplat.core.errors import nearest
 
@@ -121,7 +147,49 @@ def _there(by: str, group: str, lines: Sequence[GroupLine]) -> None:
     if group not in groups:
         raise UsageError(f"{by} has no group '{group}' to compare with", nearest(group, groups))
 
+# %% ../../nbs/trust/audit.ipynb #1e695692
+def _listed(part: Tally, levels: Sequence[Sequence[str]], bins: int | None) -> Tally:
+    """A tally with the groups of the whole as well, also when nobody here is in them.
+
+    Numbers that were cut here and there are cut at other places: such groups are not the same, and stay as they are.
+    """
+    pairs = zip(part.levels, levels, strict=True)
+    same = [
+        list(own) if bins and not {*own} <= {*other} else list(dict.fromkeys([*other, *own])) for own, other in pairs
+    ]
+    check_crossed(part.by, same)
+    return part.aligned(same)
+
 # %% ../../nbs/trust/audit.ipynb #e1bad59b
+def _scores(scores: Any, rows: int, alone: bool) -> NDArray[np.float64]:
+    """Scores ``[rows]``, and ``[rows, K]`` when they need not be alone. Of two columns nobody can tell which one is meant."""
+    todo = "give the scores of the positive class, one per row: predict_proba(X)[:, 1] if it is the second of classes_"
+    try:
+        found = np.asarray(scores, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the scores are not all numbers ({error})", todo) from error
+    if found.shape != (rows,) and (alone or found.ndim != 2 or len(found) != rows):
+        shape = " × ".join(f"{size:,}" for size in found.shape) or "a single one"
+        raise UserError(f"there are {rows:,} rows, and the scores are {shape}", todo)
+    return found
+
+
+def _by_name(frame: "pd.DataFrame", by: str | Sequence[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The columns that make groups, also when their names are numbers; and these names."""
+    from pandas.api.types import infer_dtype, is_hashable
+
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    names = columns_of(by, list(frame.columns))
+    for name in names:
+        if (many := int((frame.columns == name).sum())) > 1:
+            raise UserError(f"{many} columns are called '{name}'", "give each a name of its own")
+        if infer_dtype(frame[name]) == "mixed" and not frame[name].map(is_hashable).all():
+            raise UserError(
+                f"column '{name}' holds lists or the like, which are no groups", "choose one of plain values"
+            )
+    return frame[names], names
+
+# %% ../../nbs/trust/audit.ipynb #46e60288
 def audit_predictions(
     frame: "pd.DataFrame",
     y_true: Any,
@@ -153,7 +221,8 @@ def audit_predictions(
     task
         ``binary``, ``multiclass`` or ``regression``.
     scores
-        Scores of the positive class ``[n]``, for AUC and calibration of each group.
+        Scores of the positive class ``[n]``, for AUC and calibration of each group. (Those of several classes ``[n, K]`` are
+        taken for ``multiclass`` without ``positive``, and nothing is made of them.)
     weights
         Sample weights ``[n]``.
     min_group
@@ -170,14 +239,18 @@ def audit_predictions(
     Raises
     ------
     UserError
-        When lengths differ, a column is missing or makes no groups, or a label is unknown.
+        When there are no rows, lengths differ, a column is missing or makes no groups, or a label is unknown.
     """
+    chosen = "" if positive is None else str(positive)
     if not len(frame) == len(y_true) == len(y_pred):
         sizes = f"{len(frame):,} rows, the truth {len(y_true):,}, the predictions {len(y_pred):,}"
         raise UserError(f"the sensitive columns have {sizes}", "give the same rows to all three")
-    names = columns_of(by, [str(name) for name in frame.columns])
+    if not len(frame):
+        raise UserError("there are no rows", "give data with rows")
+    if scores is not None:
+        scores = _scores(scores, len(frame), alone=task == "binary" or bool(chosen))
+    frame, names = _by_name(frame, by)
     said = outcome(y_true, y_pred, scores, task=task, positive=positive if task == "binary" else None)
-    chosen = "" if positive is None else str(positive)
     policy = policy_from(criteria) if criteria else []
     ask = Ask(names, chosen, min_group, bins, reference, level, policy, strict=bool(criteria))
     counted = _counted(frame, said, ask, weights)
@@ -240,16 +313,29 @@ def _of_model(ws: Workspace, ref: str, data: Any, ask: Ask, slices: Sequence[str
         "data_digest": judged.data_digest,
         "weights": weights,
     }
-    result = audit_tally(_counted(frame, said, ask, kept), ask, **about)
+    whole = _counted(frame, said, ask, kept)
+    if data is not None and run.test_digest:
+        whole = _beside_held_out(whole, snapshots.load(ws, run.test_digest), ask)
+    result = audit_tally(whole, ask, **about)
     for text in slices:
         rows = rows_where(frame, text)
         part = _counted(frame[rows], _part(said, rows), ask, None if kept is None else kept[rows])
-        result.slices.append(audit_tally(part, ask, where=text, **about))
+        result.slices.append(audit_tally(_listed(part, whole.levels, ask.bins), ask, where=text, **about))
     digests = {"model_digest": judged.model_digest, "data_digest": judged.data_digest}
     left = evidence.record(ws, "audit", subject=f"run:{run.id}", measured=result.measured(), **digests)
     result.evidence = left.seq
     operating.leave(ws, judged, said, ask.by, ask.bins)  # what would be at other thresholds
     return result
+
+
+def _beside_held_out(counted: Tally, held_out: "pd.DataFrame", ask: Ask) -> Tally:
+    """Other rows with the groups that the held-out rows have; as they are when those make none by these columns."""
+    if not {*ask.by} <= {*held_out.columns}:
+        return counted
+    try:
+        return _listed(counted, codes_of(held_out, ask.by, ask.bins)[0], ask.bins)
+    except UserError:
+        return counted
 
 
 def _part(said: Outcome, rows: Any) -> Outcome:
@@ -262,7 +348,6 @@ def _digest(source: Any) -> str:
     import hashlib
     from pathlib import Path
 
-    from aiplat.data import snapshots
     from aiplat.data.sources import read
 
     path = Path(source).expanduser() if isinstance(source, str) and "://" not in source else None
@@ -304,8 +389,10 @@ def _of_table(home: Workspace | None, source: Any, ask: Ask, given: Given, slice
     digest = _digest(source)
     about = {"run": "", "target": given.target, "data": describe_source(source), "data_digest": digest}
     about["weights"] = given.weights or ""
-    result = audit_tally(counted(), ask, **about)
-    result.slices = [audit_tally(counted(text), ask, where=text, **about) for text in slices]
+    whole = counted()
+    parts = {text: _listed(counted(text), whole.levels, ask.bins) for text in slices}
+    result = audit_tally(whole, ask, **about)
+    result.slices = [audit_tally(part, ask, where=text, **about) for text, part in parts.items()]
     if home is not None:
         about = {"subject": f"data:{digest}", "data_digest": digest}
         result.evidence = evidence.record(home, "audit", measured=result.measured(), **about).seq

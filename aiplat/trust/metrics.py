@@ -38,7 +38,7 @@ def encode(values: Any, classes: Sequence[str]) -> NDArray[Any]:
     """
     import pandas as pd
 
-    codes, found = pd.factorize(np.asarray(values, dtype=object) if isinstance(values, list) else values)
+    codes, found = pd.factorize(np.asarray(values, dtype=object) if isinstance(values, list | tuple) else values)
     position = {name: i for i, name in enumerate(classes)}
     lookup = np.array([position.get(label(value), -1) for value in found] + [-1])  # the last for missing values
     return lookup[codes]
@@ -106,12 +106,13 @@ def outcome(
     Raises
     ------
     UserError
-        When a label is missing, or a binary outcome has more than two labels or not the positive one.
+        When a label is missing, or a binary outcome has more than two labels or not the positive one; in regression, when
+        a value is missing or no number.
     """
     import pandas as pd
 
     if task == "regression":
-        true, said = np.asarray(truth, dtype=float), np.asarray(predicted, dtype=float)
+        true, said = _numbers(truth, "the truth"), _numbers(predicted, "the predictions")
         if np.isnan(true).any() or np.isnan(said).any():
             raise UserError("the truth or the predictions hold missing values", "drop those rows, or fill them")
         return Outcome(task, true, said)
@@ -120,7 +121,12 @@ def outcome(
         if n := int(np.sum(pd.isna(plain))):
             raise UserError(f"{name} misses {n:,} labels", "drop those rows, or label them")
     names = [label(value) for value in classes]
-    occurring = {label(value) for values in (truth, predicted) for value in pd.unique(pd.Series(values))}
+    try:
+        occurring = {label(value) for values in (truth, predicted) for value in pd.unique(pd.Series(values))}
+    except (TypeError, ValueError) as error:  # lists in cells, or a table instead of a column
+        raise UserError(
+            f"the truth or the predictions are no labels ({error})", "give one label for each row"
+        ) from error
     names += sorted(occurring - set(names))
     if task == "binary":
         names = _two(names, positive)
@@ -128,8 +134,20 @@ def outcome(
     return Outcome(task, encode(truth, names), encode(predicted, names), tuple(names), matrix, probability)
 
 
+def _numbers(values: Any, name: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} holds what is no number ({error})", "give numbers, or name another task") from error
+
+
+_PAIRS = {"0": ("0", "1"), "1": ("0", "1"), "False": ("False", "True"), "True": ("False", "True")}
+
+
 def _two(names: list[str], positive: Any) -> list[str]:
-    """The two class names of a binary outcome, the positive one last."""
+    """The two class names of a binary outcome, the positive one last; the other one of a single label is guessed, as for tables."""
+    if len(names) == 1 and (positive in (None, "") or label(positive) == names[0]):
+        names = list(_PAIRS.get(names[0], (f"not {names[0]}", names[0])))
     chosen = label(positive) if positive not in (None, "") else names[-1]
     others = [name for name in names if name != chosen]
     if len(others) > 1:
