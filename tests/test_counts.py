@@ -621,3 +621,29 @@ def test_text_is_encoded_the_same_way_however_it_is_kept(values, long):
         assert np.bincount(codes, minlength=len(names) + 1).tolist() == [values.count(name) for name in [*names, None]]
     levels = [levels_of(column, "g") for column in kinds]
     assert all(set(found[0]) == set(levels[0][0]) for found in levels)
+
+
+@given(
+    st.sampled_from([0, -1e6, 20250101, 1.7e12, 0.1]),
+    st.sampled_from([1.0, 0.5, 1000.0, 0.001]),
+    st.lists(st.integers(0, 400), min_size=13, max_size=60, unique=True),
+    st.integers(2, 6),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_two_bins_have_one_name(start, step, numbers, bins):
+    levels, codes = levels_of(pd.Series(start + step * np.array(numbers)), "x", bins)
+    assert len(set(levels)) == len(levels) == codes.max() + 1
+    begins = [float(name.split(" to ")[0]) for name in levels]
+    assert begins == sorted(set(begins))
+
+
+def test_categories_that_no_row_has_are_no_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({name: rng.choice(["low", "high"], 90) for name in ("y", "p")} | {"g": ["a", "b", "c"] * 30})
+    listed = frame.astype({name: pd.CategoricalDtype(["low", "medium", "high"]) for name in ("y", "p")})
+    listed.to_parquet(tmp_path / "t.parquet")
+    asked = {"target": "y", "prediction": "p", "by": "g"}
+    plain = tally_table(frame, **asked)
+    for table in (listed, tmp_path / "t.parquet"):
+        for chunk in (90, 7):
+            same(tally_table(table, **asked, chunk=chunk), plain)

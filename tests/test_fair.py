@@ -397,3 +397,22 @@ def test_figures_on_adult() -> None:
     assert 0.70 < ratio(four_fifths) < 0.76, "fairlearn's bound of 0.8 is about a group and everybody"
     asked = RandomizedClassifier(base, ["sex"], problem.features, ">50K", ratio=0.8).fit(train, rows.y)
     assert ratio(asked) > 0.8
+
+
+def test_distances_are_no_probabilities_after_mitigation_either() -> None:
+    from sklearn.svm import LinearSVC
+
+    from aiplat.core.models import freeze, thaw
+    from aiplat.training.mixtures import RandomizedClassifier
+    from aiplat.training.thresholds import GroupThresholds
+    from aiplat.trust.evaluate import score_model
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(0, 3, 400), "member": rng.random(400) < 0.5})
+    y = (frame.x + frame.member + rng.normal(0, 2, 400) > 0).to_numpy().astype(int)
+    for way, more in ((GroupThresholds, {}), (RandomizedClassifier, {"iterations": 3})):
+        model = thaw(freeze(way(LinearSVC(), ["member"], ["x"], "1", **more).fit(frame, y)))
+        found = score_model(model, frame, y, task="binary", positive=1)
+        assert found["roc_auc"].value > 0.8 and not {"brier", "log_loss"} & set(found)
+        as_numbers = frame.astype({"member": int})
+        assert np.array_equal(model.predict(frame), model.predict(as_numbers))

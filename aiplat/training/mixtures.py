@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.metaestimators import available_if
 
 from ..core.errors import UserError
-from .thresholds import Drawn, group_names, merge_small, positive_scores
+from .thresholds import Drawn, _all_give, group_names, merge_small, positive_scores
 from .trials import quietly
 from ..trust.metrics import label
 
@@ -234,12 +235,18 @@ class RandomizedClassifier(Drawn):
         votes = [np.asarray(model.predict(columns), dtype=float) for model in self.estimators_]
         return np.average(votes, axis=0, weights=self.weights_)
 
-    def predict_proba(self, X: "pd.DataFrame") -> NDArray[Any]:
-        """The weighted mean of the models' probabilities ``[n, 2]``, in the order of ``classes_``."""
+    @available_if(_all_give("predict_proba", "decision_function"))
+    def decision_function(self, X: "pd.DataFrame") -> NDArray[Any]:
+        """The weighted mean of the models' scores of the positive label ``[n]``."""
         columns = X[list(self.features)]
         scores = [
             positive_scores(model, columns, "1") if len(model.classes_) > 1 else model.predict(columns)
             for model in self.estimators_
         ]
-        mean = np.average(np.array(scores, dtype=float), axis=0, weights=self.weights_)
+        return np.average(np.array(scores, dtype=float), axis=0, weights=self.weights_)
+
+    @available_if(_all_give("predict_proba"))
+    def predict_proba(self, X: "pd.DataFrame") -> NDArray[Any]:
+        """The weighted mean of the models' probabilities ``[n, 2]``, in the order of ``classes_``."""
+        mean = self.decision_function(X)
         return np.column_stack([1 - mean, mean])

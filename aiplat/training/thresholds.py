@@ -8,12 +8,14 @@ __all__ = ['UNKNOWN', 'CONSTRAINTS', 'group_names', 'draws', 'merge_small', 'lef
 
 # %% ../../nbs/training/thresholds.ipynb #3d5cc84f
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.metaestimators import available_if
 
 from ..core.errors import UserError
 from .candidates import as_numbers
@@ -57,6 +59,19 @@ def group_names(frame: "pd.DataFrame", by: Sequence[str]) -> NDArray[Any]:
     for column in columns[1:]:
         joined = joined + " & " + column
     return joined
+
+# %% ../../nbs/training/thresholds.ipynb #05b11284
+_TWINS = {"False": "0", "True": "1", "0": "False", "1": "True"}
+
+
+def _places(groups: Sequence[str]) -> dict[str, int]:
+    """The position of each group, also under the names that it has when truth values are written as numbers or numbers as truth values."""
+    place = {name: i for i, name in enumerate(groups)}
+    for i, name in enumerate(groups):
+        ways = [(part, _TWINS[part]) if part in _TWINS else (part,) for part in name.split(" & ")]
+        for parts in product(*ways):
+            place.setdefault(" & ".join(parts), i)  # a group that was learned under a name keeps it
+    return place
 
 # %% ../../nbs/training/thresholds.ipynb #2cab9f54
 def _mix(x: NDArray[Any]) -> NDArray[Any]:
@@ -203,6 +218,17 @@ def positive_scores(model: Any, X: Any, positive: str) -> NDArray[Any]:
         return np.asarray(model.decision_function(X), dtype=float) * (1 if place else -1)
     raise UserError("the model gives labels only, and thresholds need scores", "choose --method reweighing")
 
+
+def _all_give(*ways: str) -> Callable[[Any], bool]:
+    """A check for scikit-learn's ``available_if``: whether each model inside an estimator has one of these methods."""
+
+    def check(outer: Any) -> bool:
+        inside = getattr(outer, "estimators_", None) or [getattr(outer, "estimator_", outer.estimator)]
+        # a model that has seen one class only has one answer, and needs no scores
+        return all(len(getattr(one, "classes_", "01")) < 2 or any(hasattr(one, way) for way in ways) for one in inside)
+
+    return check
+
 # %% ../../nbs/training/thresholds.ipynb #08658f9d
 def out_of_fold(model: Any, X: "pd.DataFrame", y: NDArray[Any], positive: str, folds: int, seed: int) -> NDArray[Any]:
     """The score of each row by a copy of ``model`` that has not learned it."""
@@ -329,12 +355,18 @@ class GroupThresholds(Drawn):
 
     def chance(self, X: "pd.DataFrame") -> NDArray[Any]:
         """The probability of a positive decision ``[n]``."""
-        place = {name: i for i, name in enumerate(self.groups_)}
+        place = _places(self.groups_)
         rules = np.array([place.get(name, -1) for name in group_names(X, self.by)], dtype=int)
         scores = positive_scores(self.estimator_, X[list(self.features)], self.positive)
         return _chances(scores, self.rules_[rules])
 
+    @available_if(_all_give("predict_proba", "decision_function"))
+    def decision_function(self, X: "pd.DataFrame") -> NDArray[Any]:
+        """The base model's scores of the positive label ``[n]``."""
+        return positive_scores(self.estimator_, X[list(self.features)], self.positive)
+
+    @available_if(_all_give("predict_proba"))
     def predict_proba(self, X: "pd.DataFrame") -> NDArray[Any]:
         """The base model's probabilities ``[n, 2]``, in the order of ``classes_``."""
-        scores = positive_scores(self.estimator_, X[list(self.features)], self.positive)
+        scores = self.decision_function(X)
         return np.column_stack([1 - scores, scores])

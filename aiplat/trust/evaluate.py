@@ -144,8 +144,8 @@ def inputs(frame: "pd.DataFrame", needed: Sequence[str], like: "pd.DataFrame | N
     kinds = {} if like is None else {name: (like[name].dtype, _kind(like[name])) for name in needed}
     for name, (dtype, asked) in kinds.items():
         found = _kind(X[name])
-        if found == "nothing":
-            empty[name] = dtype
+        if found == "nothing":  # whole numbers and truth values of NumPy have no way to say that one is missing
+            empty[name] = np.dtype(float) if isinstance(dtype, np.dtype) and dtype.kind in "biu" else dtype
         elif asked not in ("nothing", found):
             wrong.append(f"'{name}' holds {found} where the model was trained on {asked}")
     if wrong:

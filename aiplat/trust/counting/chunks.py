@@ -191,6 +191,9 @@ def _other(label: str) -> str:
 def _labels(chunk: Chunk, what: Expression, role: str) -> tuple[list[str], NDArray[Any]]:
     """The labels of a chunk and which one each row has; none may be missing."""
     values = chunk.values(what)
+    kept = getattr(values, "cat", None)
+    if kept is not None and len(kept.categories) > 2:  # one listed without rows is no label; of two it is the partner
+        values = kept.remove_unused_categories()
     try:
         names, codes = factor(values, most=_MOST_LABELS)
     except TooMany as error:

@@ -190,11 +190,23 @@ def cut_points(numbers: NDArray[Any], bins: int) -> NDArray[Any]:
     return np.unique(np.quantile(known, np.linspace(0, 1, bins + 1))) if len(known) else known
 
 
+def _edge_names(edges: NDArray[Any]) -> list[str]:
+    """The edges as texts: of six digits where these tell them apart, else of so many more that they do, and written out."""
+    names = [f"{edge:g}" for edge in edges]
+    if len(set(names)) < len(edges):
+        for digits in range(7, 18):  # 17 tell any two numbers apart
+            names = [f"{edge:.{digits}g}" for edge in edges]
+            if len(set(names)) == len(edges) and not any("e+" in name for name in names):
+                break
+    return names
+
+
 def _binned(numbers: NDArray[Any], edges: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
     """The names of the groups between the edges, and positions; their number stands for a missing value."""
     if not len(edges):
         return [], np.zeros(len(numbers), np.uint8)
-    names = [f"{low:g} to under {high:g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
+    written = _edge_names(edges)
+    names = [f"{low} to under {high}" for low, high in pairwise(written)] or written
     names[-1] = names[-1].replace("under ", "")  # the last bin holds its upper end
     codes = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(names) - 1)
     return names, np.where(np.isnan(numbers), len(names), codes).astype(smallest(len(names) + 1))
