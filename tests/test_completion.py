@@ -306,13 +306,17 @@ def test_completing_any_line_fits_or_offers_nothing(
     assert text.endswith(fragment) and all(choice.word.startswith(fragment) for choice in words)
 
 
-@given(name=st.text(min_size=1).filter(lambda name: name.isprintable() and name.strip()))
+@given(
+    name=st.text(st.characters() | st.sampled_from("$,\\ '")).filter(lambda name: name.isprintable() and name.strip())
+)
 def test_a_completed_name_is_read_back(name: str) -> None:
-    from aiplat.frontends.faces import split_list
+    from aiplat.frontends.faces import split_list, variable
     from aiplat.frontends.magics import words_of
 
-    (word,) = words_of(f"{completion.quoted(name)}")
-    assert split_list(word) in ([name], [name.strip()])
+    (word,) = words_of(completion.quoted(name))
+    assert split_list(variable(word, {})[1]) == [name]
+    (word,) = words_of(completion.quoted(name, many=False))
+    assert variable(word, {}) == (False, name)
 
 
 def test_the_shell_line_is_not_disturbed(shop: Any) -> None:

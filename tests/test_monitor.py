@@ -519,6 +519,7 @@ def test_whoever_sees_few_windows_knows_an_alert_that_stood_before_them(home) ->
 
 def test_an_endpoint_that_cannot_be_checked_stops_no_other(home) -> None:
     from aiplat.core.errors import UserError
+    from aiplat.core.workspace import workspace
     from aiplat.operations.incidents import read_incidents
     from aiplat.operations.monitoring import alerting, triggers
 
@@ -539,6 +540,14 @@ def test_an_endpoint_that_cannot_be_checked_stops_no_other(home) -> None:
         keeper.look(now)
     assert not keeper.look(now), "not at once again"
     assert "the predictions of aaa cannot be read" in (ws.state / "monitor.log").read_text()
+
+    ws.settings.file.write_text(ws.settings.file.read_text() + "[monitor:aaa]\nalerts = roc_auc > 0.88\n")
+    slipped = workspace(ws.root)
+    assert triggers.due(slipped, now) == ["aaa"], "nothing new, but somebody must hear of it"
+    assert triggers.due(slipped, now + 2 * 86_400) == ["aaa", "loans"]
+    with pytest.raises(UserError, match=r"the check of aaa failed: .*'roc_auc > 0.88' would tell when") as said:
+        alerting.check(home=ws.root)
+    assert "loans: 1 alert" in str(said.value.result)
 
 
 def flats(rows: int, seed: int, *, larger: float = 1.0, dearer: float = 1.0) -> pd.DataFrame:

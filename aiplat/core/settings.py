@@ -351,6 +351,14 @@ def _per_endpoint(
     return {"": default, **{name: default | {k: v.strip() for k, v in rules.items()} for name, rules in own.items()}}
 
 # %% ../../nbs/core/settings.ipynb #f73c9857
+def _login() -> str:
+    """Who runs this process: the system's name for them, or their number where it has none, as in a container run with ``--user 12345``."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the second from Python 3.13 on
+        return f"uid-{os.getuid()}"
+
+
 def load_settings(start: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings in force.
 
@@ -404,7 +412,7 @@ def load_settings(start: str | Path | None = None, environ: Mapping[str, str] | 
         profile=profile,
         lines=lines,
         workers=int(values.pop("workers")),
-        user=values.pop("user") or environ.get("JUPYTERHUB_USER") or getpass.getuser(),
+        user=values.pop("user") or environ.get("JUPYTERHUB_USER") or _login(),
         experiment=values.pop("experiment") or file.parent.name,
         roles={
             role: _names(people) for role, people in (parser["roles"].items() if parser.has_section("roles") else ())

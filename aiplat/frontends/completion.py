@@ -19,7 +19,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from ..core.errors import UserError
 from ..core.workspace import Workspace, workspace
 from .choices import Choice, columns, known
-from .faces import HIDDEN, hints, is_table, shape
+from .faces import HIDDEN, as_part, hints, is_table, shape
 from .lines import FLAGS
 from .schemas import choices, kind_of
 from .verbs import VERBS, Verb, find, groups
@@ -151,6 +151,8 @@ class Line:
         The words after the verb.
     taken
         What the verb takes.
+    wanted
+        The parameter that the cursor gives a value to, when it does.
     """
 
     cursor: Cursor
@@ -158,6 +160,7 @@ class Line:
     ws: Workspace | None = None
     given: list[str] = field(default_factory=list)
     taken: tuple[Taken, ...] = ()
+    wanted: Taken | None = None
 
     def option(self, word: str) -> Taken | None:
         """The parameter of an option."""
@@ -212,11 +215,12 @@ def expected(line: Line) -> Iterator[Choice]:
         return
     before = line.given[-1] if line.given else ""
     start, equals, _ = current.partition("=")
-    if current.startswith("$"):
+    if re.match(r"\$(?!\$)", current):  # two stand for a plain dollar sign
         yield from (Choice(f"${name}", type(value).__name__) for name, value in line.names.items() if name[0] != "_")
     elif before == "--profile" or (start == "--profile" and equals):
         yield from _profiles(line.ws)
     elif wanted := _wanted(line, start if equals else "", before):
+        line.wanted = wanted
         yield from values(verb, wanted, line)
     elif current.startswith("-"):
         used = {word.partition("=")[0] for word in line.given}
@@ -278,7 +282,7 @@ def values(verb: Verb, wanted: Taken, line: Line) -> Iterator[Choice]:
     """
     kind = _NAMES.get(f"{verb.name}.{wanted.name}", wanted.kind)
     typed = line.cursor.fragment
-    plain = typed if line.cursor.quote else re.sub(r"\\(.)", r"\1", typed)
+    plain = re.sub(r"^\$\$", "$", typed if line.cursor.quote else re.sub(r"\\(.)", r"\1", typed))
     if wanted.offered:
         yield from (Choice(word, "choice") for word in wanted.offered)
     elif kind == "data" or wanted.form == "reference":
@@ -356,17 +360,36 @@ def _said(verb: Verb, name: str, line: Line) -> Iterator[Choice]:
 _LINE = re.compile(r"^\s*(?:[\w.,\s]+=\s*)?%{1,2}aiplat\s+(?P<rest>.*)$", re.S)
 
 
-def quoted(name: str) -> str:
-    """A name as one word of a line."""
-    return re.sub(r"([\s'\"\\#,;])", lambda m: "\\\\," if m[1] == "," else "\\" + m[1], name)
+def quoted(name: str, many: bool = True, first: bool = True, quote: str = "") -> str:
+    """A name as it is typed in a line.
+
+    Parameters
+    ----------
+    name
+        Any text.
+    many
+        Whether it is a part of a list, in which commas separate.
+    first
+        Whether its word begins with it: there ``$`` would be a variable, and ``$$`` is a plain dollar sign.
+    quote
+        The quote that is open before it, or nothing.
+    """
+    said = ("$" if first and name.startswith("$") else "") + (as_part(name) if many else name)
+    if quote:
+        return said if quote == "'" else re.sub(r"\\(?=[, ])", r"\\\\", said)
+    return re.sub(r"[\s'\"\\#;]" if many else r"[\s'\"\\#;,]", r"\\\g<0>", said)
 
 
-def _written(choice: Choice, cursor: Cursor) -> str:
+def _written(choice: Choice, line: Line) -> str:
     """A choice as it is typed at the cursor."""
-    if not cursor.quote:
-        return quoted(choice.word)
-    safe = choice.word.replace(",", "\\," if cursor.quote == "'" else "\\\\,")
-    return f"{safe}{'' if choice.word.endswith('/') else cursor.quote}"
+    cursor = line.cursor
+    if re.match(r"\$(?!\$)", cursor.current):
+        return choice.word  # the variable itself
+    before = cursor.current.removesuffix(cursor.fragment).rstrip("'\"")
+    first = not before or (before.startswith("-") and before.endswith("="))
+    many = line.wanted is not None and line.wanted.form in ("list", "words")
+    word = quoted(choice.word, many, first, cursor.quote)
+    return word if choice.word.endswith("/") else f"{word}{cursor.quote}"
 
 
 def completions(text: str, names: Mapping[str, Any]) -> tuple[list[Choice], str] | None:
@@ -398,8 +421,9 @@ def _fitting(cursor: Cursor, names: Mapping[str, Any]) -> Iterator[Choice]:
     with contextlib.suppress(UserError, OSError):
         ws = workspace()
     try:
-        for choice in expected(Line(cursor, names, ws)):
-            word = _written(choice, cursor)
+        line = Line(cursor, names, ws)
+        for choice in expected(line):
+            word = _written(choice, line)
             if word.isprintable() and word.startswith(cursor.fragment) and word not in seen:
                 seen.add(word)
                 yield Choice(word, choice.about)

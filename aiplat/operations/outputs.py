@@ -22,9 +22,24 @@ from ..core.workspace import writing
 from .kernels.publishing import this_gate
 
 # %% ../../nbs/operations/outputs.ipynb #8d99345b
+def _unwrapped(value: Any) -> Any:
+    """A value of NumPy or pandas in plain Python: a list of a column or an array, however long; None of what is missing."""
+    import pandas as pd
+
+    if value is pd.NaT or value is pd.NA:
+        return None
+    moments = getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")
+    if getattr(value, "ndim", 0):
+        return list(value) if moments else value.tolist() if hasattr(value, "tolist") else value
+    plain = value.item() if hasattr(value, "item") else value
+    if moments and isinstance(plain, int):  # nanoseconds, and nobody would know them for a moment
+        return pd.Series([value]).iloc[0]
+    return plain
+
+
 def _plain(name: str, value: Any) -> Any:
-    if type(value).__module__.partition(".")[0] in ("numpy", "pandas") and hasattr(value, "item"):
-        value = value.item()
+    if type(value).__module__.partition(".")[0] in ("numpy", "pandas"):
+        value = _unwrapped(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -61,7 +76,8 @@ def reference(name: str, value: Any) -> Any:
     name
         The output's name, for messages.
     value
-        A run (any result with a ``run``), a model's version, a snapshot, a DataFrame, or what JSON knows.
+        A run (any result with a ``run``), a model's version, a snapshot, a DataFrame, or what JSON knows; a Series or an
+        array is handed on as a list.
 
     Raises
     ------

@@ -405,8 +405,6 @@ def check(name: str | None = None, *, home: str | Path | None = None) -> Check:
     if name:
         there(ws, name)
     names = [name] if name else watched_endpoints(ws)
-    for each in names:
-        watch(ws.settings, each)  # one wrong rule is found before anything is told
     wrong: list[tuple[str, Exception]] = []
     found = Check()
     for each in names:

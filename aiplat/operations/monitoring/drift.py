@@ -8,6 +8,7 @@ __all__ = ['LARGE', 'ALPHA', 'APART', 'ColumnDrift', 'compared', 'Prepared', 'co
 # %% ../../../nbs/operations/monitoring/drift.ipynb #49289e6b
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from aiplat.operations.monitoring.distances import (
 )  # fmt: skip
 from .domains import Separation, linear_separation, mean_discrepancy, separation, words
 from aiplat.operations.monitoring.samples import (
-    MOST_SINGLE, Levels, Numbers, Sample, kind_of, numbers, sample, vectors_in,
+    MOST_SINGLE, Levels, Numbers, Sample, kind_of, numbers, sample, vector_of, vectors_in,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -176,10 +177,10 @@ class Prepared:
         """The vectors of that name in a frame ``[n, d]``; rows with gaps, or not ``wide`` numbers (default: the most frequent), left out."""
         parts = self.vectors[name]
         if parts == [name]:
-            rows = [each for each in frame[name] if each is not None and np.ndim(each) == 1]
-            widths = [len(each) for each in rows]
-            wide = wide or max(set(widths), key=widths.count, default=0)
-            out = np.array([each for each in rows if len(each) == wide], dtype=np.float64).reshape(-1, wide)
+            rows = [row for each in frame[name] if (row := vector_of(each)) is not None]
+            widths = Counter(len(row) for row in rows)
+            wide = wide or max(widths, key=lambda each: widths[each], default=1)
+            out = np.array([row for row in rows if len(row) == wide], dtype=np.float64).reshape(-1, wide)
         else:
             out = np.column_stack([numbers(frame[part]) for part in parts])
         return out[np.isfinite(out).all(axis=1)]
@@ -256,6 +257,8 @@ class Drift(Result):
         Columns of the reference that the window lacks.
     ids
         Columns that name rows, and are not compared.
+    others
+        Columns in which the reference has nothing that could be compared: no values, or lists of text, or dictionaries.
     separation
         How well whole rows can be told apart; None when it was not asked.
     alpha, correction, large
@@ -268,6 +271,7 @@ class Drift(Result):
     columns: list[ColumnDrift] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     separation: Separation | None = None
     alpha: float = ALPHA
     correction: str = "holm"
@@ -290,6 +294,8 @@ class Drift(Result):
         wholes = [f"{each.parts[0]} to {each.parts[-1]} together" for each in self.drifted if each.parts]
         many = sum(not each.parts for each in self.columns)
         kind: Kind = "good"
+        if not self.columns:
+            return "no column could be compared", "warn"
         if names:
             kind = "bad" if any(each.psi >= self.large for each in self.drifted) else "warn"
             listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -355,6 +361,9 @@ def drift_blocks(shown: Drift) -> list[Block]:
         out.append(Text(f"not in these rows: {', '.join(shown.absent[:10])}", "warn"))
     if shown.ids:
         out.append(Text(f"not compared, since they name rows: {', '.join(shown.ids[:10])}", "dim"))
+    if shown.others:
+        what = "the reference has no numbers, times or texts in them"
+        out.append(Text(f"not compared, since {what}: {', '.join(shown.others[:10])}", "dim"))
     apart = shown.separation
     if apart is not None:
         needed = ", ".join(f"{name} ({loss:.2f})" for name, loss in list(apart.needed.items())[:3] if loss > 0.005)
@@ -419,9 +428,9 @@ def drift(
         found[i] = replace(each, adjusted=float(p), drifted=bool(p < alpha and (size or gone)))
     order = sorted(found, key=lambda e: (-e.drifted, -(0.0 if math.isnan(e.psi) else e.psi)))
     absent = [name for name in known.kinds if name not in current.columns and known.kinds[name] != "nothing"]
-    ids = [name for name, kind in known.kinds.items() if kind == "id" and name not in absent]
+    there = [name for name in known.kinds if name in current.columns]
+    ids, others = ([name for name in there if known.kinds[name] == kind] for kind in ("id", "nothing"))
     apart = None
     if classifier:
-        there = {name: kind for name, kind in known.single.items() if name in current.columns}
-        apart = separation(known.frame, current, there, seed=seed)
-    return Drift(*names, (known.rows, len(current)), order, absent, ids, apart, alpha, correction, large)
+        apart = separation(known.frame, current, {n: k for n, k in known.single.items() if n in there}, seed=seed)
+    return Drift(*names, (known.rows, len(current)), order, absent, ids, others, apart, alpha, correction, large)

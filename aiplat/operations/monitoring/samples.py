@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_CELLS', 'Sample', 'MOST_LEVELS', 'LEAST_IDS', 'LEAST_VECTOR', 'MOST_SINGLE', 'Grid', 'Placed', 'Numbers',
-           'Levels', 'kind_of', 'numbers', 'sample', 'vectors_in']
+           'Levels', 'vector_of', 'kind_of', 'numbers', 'sample', 'vectors_in']
 
 # %% ../../../nbs/operations/monitoring/samples.ipynb #dcebe0cc
 from collections.abc import Sequence
@@ -188,6 +188,23 @@ class Levels:
 Sample = Numbers | Levels
 
 # %% ../../../nbs/operations/monitoring/samples.ipynb #6adfdbd1
+def vector_of(value: Any) -> NDArray[np.float64] | None:
+    """A value of a column as a vector ``[d]``; None when it is no list of numbers, or an empty one.
+
+    Parameters
+    ----------
+    value
+        A list, a tuple or an array; or anything else.
+    """
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    try:
+        row = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):  # texts, dictionaries, lists of several lengths
+        return None
+    return row if row.ndim == 1 and len(row) else None
+
+# %% ../../../nbs/operations/monitoring/samples.ipynb #66d03449
 MOST_LEVELS = 1_000  # distinct values beyond which text is free text
 LEAST_IDS = 30  # in fewer rows the levels of any column may all differ
 
@@ -218,12 +235,16 @@ def kind_of(column: "pd.Series") -> str:
     head = column.dropna().head(200)
     if head.empty:
         return "nothing"
-    if isinstance(head.iloc[0], list | tuple | np.ndarray):
-        return "vector"
+    if head.map(lambda value: isinstance(value, list | tuple | np.ndarray | dict | set)).any():
+        filled = [value for value in head if not hasattr(value, "__len__") or len(value)]
+        return "vector" if filled and all(vector_of(value) is not None for value in filled) else "nothing"
     # a column of sentences has about as many values as rows, whatever its length
     few = column.dropna().head(20_000)
     wordy = float(head.astype(str).str.count(r"\s+").mean()) >= 2
-    distinct = few.nunique()
+    try:
+        distinct = few.nunique()
+    except TypeError:  # lists, further down
+        return "nothing"
     if not wordy and distinct == len(few) >= LEAST_IDS:
         return "id"
     return "text" if distinct > MOST_LEVELS or (wordy and distinct > max(30, 0.3 * len(few))) else "level"
@@ -257,7 +278,8 @@ def sample(column: "pd.Series", kind: str) -> Sample:
     column
         The values.
     kind
-        What the reference's `kind_of` said; text is counted as far as its values repeat.
+        What the reference's `kind_of` said; text is counted as far as its values repeat. What is of another kind here is
+        missing where numbers or times are wanted, and a new level where levels are.
     """
     import pandas as pd
     import pyarrow as pa
@@ -278,6 +300,8 @@ def sample(column: "pd.Series", kind: str) -> Sample:
         names, codes = factor(column, most=MOST_LEVELS)
     except TooMany:
         names, codes = factor(column, most=len(column))
+    except TypeError:  # lists or dictionaries where the reference has texts
+        names, codes = factor(column.astype(str).where(column.notna()), most=len(column))
     counts = np.bincount(codes, minlength=len(names) + 1)
     return Levels(tuple(names), counts[: len(names)].astype(np.int64), int(counts[len(names)]))
 

@@ -24,6 +24,8 @@ from ...release.serving import segments
 def due(ws: Workspace, now: float) -> list[str]:
     """The endpoints of which a window has ended, or truth has arrived, since the last check.
 
+    One whose section cannot be understood is due as well: only the check can say what is wrong with it.
+
     Parameters
     ----------
     ws
@@ -38,7 +40,11 @@ def due(ws: Workspace, now: float) -> list[str]:
         home = ws.state / "predictions" / endpoint
         if not home.is_dir():
             continue
-        last, every = checked(ws, endpoint), watch(ws.settings, endpoint).window
+        try:
+            last, every = checked(ws, endpoint), watch(ws.settings, endpoint).window
+        except UserError:  # a slip in its section, which is its own affair: the check will say it
+            found.append(endpoint)
+            continue
         if last is None or _truth_came(ws, endpoint, last.began):
             found.append(endpoint)
             continue
