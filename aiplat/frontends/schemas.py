@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, get_args, get_origin
 
 from ..core.errors import UsageError, nearest
-from .faces import HIDDEN, hints, metavar, shape
+from .faces import HIDDEN, as_part, hints, metavar, shape
 from .lines import parse
 from .verbs import VERBS, Verb
 
@@ -232,7 +232,7 @@ def _given(name: str, field: Mapping[str, Any], value: Any) -> tuple[list[str], 
             return [], many
         if field["x-metavar"] == "NAME=A,B":  # every word up to the next option
             return [option, *many] if many else [], []
-        joined = ",".join(each.replace(",", "\\,") for each in many) if not isinstance(value, str) else "".join(many)
+        joined = ",".join(map(as_part, many)) if not isinstance(value, str) else "".join(many)
         return _one(option, joined) if many else [], []
     text = _text(option, value)
     return ([], [text]) if field["x-positional"] else (_one(option, text), [])
