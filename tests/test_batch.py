@@ -772,3 +772,39 @@ def test_memory_does_not_grow_with_the_table(here) -> None:
     before, after = json.loads(done.stdout.splitlines()[-1])
     whole = 5 * rows.iloc[np.arange(400_000) % len(rows)].memory_usage(deep=True).sum() / 2**20
     assert after - before < min(250, whole / 2), f"{before:.0f} MB, then {after:.0f} MB for a table of {whole:.0f} MB"
+
+
+def test_paths_say_what_they_were_made_of(here) -> None:
+    """A folder that pandas partitioned by a text column with gaps gives the answers of one table."""
+    import pandas as pd
+
+    from aiplat.release.batch import predict
+
+    _, rows, _ = here
+    texts = rows.select_dtypes(exclude="number").columns
+    few = rows.head(300).assign(**{texts[0]: rows[texts[0]].astype(object)})
+    few.loc[few.index % 3 == 0, texts[0]] = None
+    few.loc[few.index % 3 == 1, texts[0]] = "São Paulo / b=c"
+    predict("credit", few, out="one.parquet", keep=["id", texts[0]])
+    few.to_parquet("parts", partition_cols=[texts[0]])
+    predict("credit", "parts", out="many.parquet", keep=["id", texts[0]])
+    one, many = (pd.read_parquet(f"{name}.parquet").sort_values("id", ignore_index=True) for name in ("one", "many"))
+    assert one[texts[0]].isna().sum() == 100
+    pd.testing.assert_frame_equal(one, many, check_dtype=False)
+
+
+def test_what_has_no_digest_is_said_before_the_answer(here) -> None:
+    """Columns that are not read may hold anything; those that go along are refused before a table is made."""
+    import sqlite3
+
+    from aiplat.release.batch import predict
+
+    ws, rows, _ = here
+    few = rows.head(20).assign(tags=[["a"]] * 20, code=[1, "A2"] * 10)
+    said = predict("credit", few, out="sqlite:bank.db?table=scores", keep=["id"])
+    assert ledger.entries(ws, action="predict")[-1].seq == said.entry and set(said.ignored) == {"tags", "code"}
+    for name in ("tags", "code"):
+        with pytest.raises(UserError):
+            predict("credit", few, out=f"sqlite:bank.db?table={name}", keep=[name])
+    with sqlite3.connect("bank.db") as bank:
+        assert bank.execute("SELECT name FROM sqlite_master").fetchall() == [("scores",)]

@@ -154,16 +154,19 @@ def entitled(ws: Workspace, gate: Gate) -> list[str]:
 
 
 def speaking_role(case: Case, person: str) -> str:
-    """The role in which ``person`` speaks about a version: as before if they spoke, else the first asked role that still lacks somebody."""
+    """The role in which ``person`` speaks about a version: as before if they are needed there, else the first asked role that lacks somebody without them."""
     asked = [rule for rule in case.gate.of_kind("approval") if case.ws.settings.has_role(person, rule.name)]
     given = approvals(case)
-    for item in given:
-        if item.by == person and case.ws.settings.has_role(person, str(item.measured.get("role"))):
-            return str(item.measured["role"])
-    if not asked:
-        return case.gate.insufficient
-    for rule in asked:
-        good = [item for item in given if item.measured.get("role") == rule.name and not objection(case, rule, item)]
-        if len(good) < rule.bound:
-            return rule.name
-    return asked[0].name
+    before = [str(item.measured.get("role")) for item in given if item.by == person]
+    before = [role for role in before if case.ws.settings.has_role(person, role)]
+    others = [item for item in given if item.by != person]
+    lacking = [
+        rule.name
+        for rule in asked
+        if rule.bound
+        > sum(item.measured.get("role") == rule.name and not objection(case, rule, item) for item in others)
+    ]
+    elsewhere = before and before[0] not in [rule.name for rule in asked]  # for what the evidence cannot say
+    if before and (elsewhere or before[0] in lacking or not lacking):
+        return before[0]
+    return [*lacking, *(rule.name for rule in asked), case.gate.insufficient][0]

@@ -81,6 +81,8 @@ def write(frame: "pd.DataFrame", place: Place, scratch: Path, *, replace: bool =
     replace
         Whether a table of a database that is there may be dropped.
     """
+    import pyarrow as pa
+
     try:
         with making(scratch / "answer") as own:  # others write answers at the same time
             part = own / "answer.parquet"
@@ -90,6 +92,11 @@ def write(frame: "pd.DataFrame", place: Place, scratch: Path, *, replace: bool =
         raise UserError(
             f"{place.label} cannot be written ({error.strerror or type(error).__name__})",
             "free the disk, or give --out another place",
+        ) from error
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{place.label} cannot be written ({(str(error).splitlines() or [type(error).__name__])[0]})",
+            "give data with one type of values in each column that is kept",
         ) from error
 
 # %% ../../nbs/release/batch.ipynb #a6f56495
@@ -349,9 +356,11 @@ def predict(
         said.reset_index(drop=True),
     ]  # by position: an index may hold anything
     answer = pd.concat(columns, axis=1)
-    write(answer, place, ws.path("scratch", "x").parent, replace=replace)
     name, digest = _named(run, version)
-    body = {"model_digest": digest, "data_digest": snapshots.digest(frame), "out": place.label, "rows": len(frame)}
+    # before anything is delivered, as there are values without a digest; what is not read is no part of it
+    data_digest = snapshots.digest(frame[list(dict.fromkeys([*needed, *kept]))])
+    body = {"model_digest": digest, "data_digest": data_digest, "out": place.label, "rows": len(frame)}
+    write(answer, place, ws.path("scratch", "x").parent, replace=replace)
     entry = ledger.append(ws, "predict", f"model:{name}" if version else f"run:{run.id}", body)
     ignored = [
         str(column) for column in frame.columns if column not in needed and column not in kept and column != run.target

@@ -9,6 +9,7 @@ __all__ = ['Tidied', 'tidy', 'Erased', 'erase']
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..core import ledger
@@ -63,6 +64,21 @@ def _count(day: Any) -> int:
     return sum(pq.read_metadata(file).num_rows for file in segments.live(day))
 
 
+def _due(home: Path, limit: datetime) -> tuple[list[Path], bool]:
+    """The days that are older than is kept, and whether any truth is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    old = [day for day in segments.days(home) if day.name[5:] < limit.strftime("%Y-%m-%d")]
+    before = pa.scalar(_midnight(limit), pa.timestamp("us", "UTC"))
+    files = segments.live(home / "truth")
+    return old, any(pc.any(pc.less(segments.rows_of(file)["arrived"], before)).as_py() for file in files)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def tidy(ws: Workspace, endpoint: str, *, now: datetime | None = None) -> Tidied:
     """Pack the files of an endpoint's log, and remove what is older than is kept.
 
@@ -81,21 +97,20 @@ def tidy(ws: Workspace, endpoint: str, *, now: datetime | None = None) -> Tidied
         shutil.rmtree(left, ignore_errors=True)
     limit = (now or datetime.now(UTC)) - predictions.span(text)
     result = Tidied(endpoint)
-    old = [day for day in segments.days(home) if day.name[5:] < limit.strftime("%Y-%m-%d")]
+    old, stale = _due(home, limit)
     for day in segments.days(home):
         if day not in old:
             result.packed += segments.pack(day)
     truths = home / "truth"
     if truths.is_dir():
         result.packed += segments.pack(truths)
-    before = pa.scalar(limit.replace(hour=0, minute=0, second=0, microsecond=0), pa.timestamp("us", "UTC"))
-    stale = any(pc.any(pc.less(segments.rows_of(file)["arrived"], before)).as_py() for file in segments.live(truths))
     if not old and not stale:
         return result
     body = {"days": [day.name[5:] for day in old], "kept": text}
     with ledger.change(ws, "expire", f"predictions:{endpoint}", body, timeout=60) as change:
         for dead in change.unfinished:
             change.recovered(dead, {"days": [], "note": "what was left is removed by the next"})
+        old, stale = _due(home, limit)  # another may have removed it while this one waited
         for day in old:
             result.rows += _count(day)
             gone = home / f".expired-{day.name}-{change.entry.seq}"
@@ -103,9 +118,10 @@ def tidy(ws: Workspace, endpoint: str, *, now: datetime | None = None) -> Tidied
             shutil.rmtree(gone)
             result.days.append(day.name[5:])
         if stale:
+            before = pa.scalar(_midnight(limit), pa.timestamp("us", "UTC"))
             result.truths = segments.forget(truths, lambda table: pc.less(table["arrived"], before))
         change.outcome = {"rows": result.rows, "truths": result.truths}
-        result.entry = change.entry.seq
+        result.entry = change.entry.seq if result.days or result.truths else 0
     return result
 
 # %% ../../nbs/release/forgetting.ipynb #2bc5c5aa
@@ -174,13 +190,15 @@ def erase(name: str, *, key: str = "", request: list[str] | None = None, reason:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    key = str(key)  # a number is as good a key
     if not key and not request:
         raise UsageError("what is to be erased is not said", "give --key KEY, or --request ID")
     if not reason.strip():
         raise UsageError("why it is to be erased is not said", "give --reason, without naming the person")
     ws = workspace()
     predictions.there(ws, name)
-    home, asked = predictions.folder(ws, name), list(request or [])
+    home = predictions.folder(ws, name)
+    asked = [request] if isinstance(request, str) else [str(one) for one in request or []]
     body = {"by": "key" if key else "request", "reason": reason}
     with ledger.change(ws, "erase", f"predictions:{name}", body, timeout=60) as change:
         for dead in change.unfinished:  # whom it was about is not known, and must not be

@@ -44,7 +44,7 @@ def _names(values: "pd.Series[Any]") -> "pd.Series[Any]":
     known = {value: label(value) for value in plain.unique() if value is not None}
     return plain.map(lambda value: None if value is None else known[value])
 
-
+# %% ../../nbs/release/truth.ipynb #2ddddff7
 def delivered(
     frame: "pd.DataFrame", source: Any, *, target: str, id: str = "request_id", row: str = "", at: str = ""
 ) -> "pd.DataFrame":
@@ -79,7 +79,10 @@ def delivered(
         )
     known = pd.Series(pd.NaT, frame.index, dtype="datetime64[us, UTC]")
     if at:
-        known = pd.to_datetime(_column(frame, at, "--at", source), utc=True, errors="coerce", format="mixed")
+        # 02.05.2026 is May here and February there, a number seconds or days since when: neither is guessed at
+        given = _column(frame, at, "--at", source).astype(object)
+        given = given.mask(given.map(pd.api.types.is_number))
+        known = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
         known = known.astype("datetime64[us, UTC]")
         if (wrong := known.isna()).any():
             raise UserError(

@@ -312,7 +312,7 @@ def check_unfinished(ws: Workspace) -> tuple[list[Break], list[str]]:
     for entry in book.unfinished(ws):
         if ws.locked(entry.subject):
             working.append(f"{entry.actor} is busy with {entry.action} of {entry.subject} since {fmt(entry.at)}")
-        else:
+        elif entry in book.unfinished(ws, entry.subject):  # else it ended while this was looked at
             dead.append(explain(ws, entry))
     return dead, working
 
@@ -322,8 +322,8 @@ def check_runs(ws: Workspace) -> Iterator[Break]:
     begun = {entry.subject for entry in book.unfinished(ws)}
     for run in list_runs(ws, status="RUNNING", limit=500):
         about = f"run:{run.id}"
-        if about in begun or ws.locked(about):
-            continue
+        if about in begun or ws.locked(about) or ws.client().get_run(run.id).info.status != "RUNNING":
+            continue  # or it ended while this was looked at
         yield Break(
             about, f"run {run.id[:8]} ({run.name}) says RUNNING since {fmt(run.started)}, but no process holds it",
             f"the next {command('train')} on that machine puts it right",

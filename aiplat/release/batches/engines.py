@@ -275,6 +275,12 @@ class Asked:
         """What is read of the data."""
         return list(dict.fromkeys([*self.needed, *self.kept]))
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """``number`` or ``text`` for columns that the model learned as such, nothing for the others."""
+        said = {"f": "number", "b": "", "M": ""}
+        return {str(name): said.get(self.like[name].dtype.kind, "text") for name in self.like.columns}
+
     def check(self, table: "pa.Table") -> None:
         """Raise `UserError` when columns hold another kind of values than the model learned."""
         import pandas as pd

@@ -179,14 +179,13 @@ def _csv(job: Job) -> "Iterator[pa.Table]":
         for column in job.asked.columns:
             if column not in header:
                 raise UserError(f"{shown(name)} lacks the column '{column}'", nearest(column, header))
-    like = job.asked.like
-    kinds = {str(name): {"f": "number", "b": "", "M": ""}.get(like[name].dtype.kind, "text") for name in like.columns}
-    return csv_tables(names, system, job.asked.columns, kinds)
+    return csv_tables(names, system, job.asked.columns, job.asked.kinds)
 
 # %% ../../../nbs/release/batches/jobs.ipynb #6558570a
 def score_unit(job: Job, source: Source, unit: Unit, engine: Engine) -> int:
     """Score a unit and keep its answer; the rows of it."""
-    return write_part(job, unit, (engine(table) for table in source.batches(unit, job.asked.columns, STEP)))
+    blocks = source.batches(unit, job.asked.columns, STEP, job.asked.kinds)
+    return write_part(job, unit, (engine(table) for table in blocks))
 
 
 def write_part(job: Job, unit: Unit, tables: "Iterator[pa.Table]") -> int:
@@ -321,7 +320,7 @@ def _spread(job: Job, source: Source, units: list[Unit], spread: Any) -> None:
 
     def blocks() -> "Iterator[pa.Table]":
         for unit in units:
-            yield from source.batches(unit, job.asked.columns, STEP)
+            yield from source.batches(unit, job.asked.columns, STEP, job.asked.kinds)
 
     given = iter(spread(blocks()))
     for unit in units:

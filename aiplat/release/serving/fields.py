@@ -399,11 +399,13 @@ class Schema:
         Raises
         ------
         Invalid
-            When a field is missing, fields have different lengths, there is no row, or a value does not fit.
+            When a field is missing, or all are, fields have different lengths, there is no row, or a value does not fit.
         """
         lengths = {name: len(given[name]) for name in self.names if name in given}
         if missing := [one.name for one in self.fields if one.name not in lengths and not one.optional]:
             raise absent(missing[0], None, given, self._by)
+        if not lengths:  # all are optional, so nothing says how many rows there are
+            raise Invalid("", None, "none of the model's fields is there", "send at least one, as null without a value")
         rows = next(iter(lengths.values()))
         for name, length in lengths.items():
             if length != rows:

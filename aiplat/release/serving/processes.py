@@ -216,9 +216,8 @@ class Crew:
         """What stands there; ``None`` when there is nothing, or it comes from another machine."""
         try:
             found = json.loads((folder / "server.json").read_text())
-            if found.pop("machine") != socket.gethostname():
-                return None
-            return cls(**found)
+            machine, crew = found.pop("machine"), cls(**found)
+            return crew if machine == socket.gethostname() or crew.here() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -236,9 +235,13 @@ class Crew:
         """The other machine on which the endpoint was started last; nothing when it was this one, or none."""
         try:
             found = str(json.loads((folder / "server.json").read_text())["machine"])
-            return "" if found == socket.gethostname() else found
+            return "" if found == socket.gethostname() or Crew.read(folder) else found
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+
+    def here(self) -> bool:
+        """Whether any of the processes runs on this machine: a laptop gets other names from other networks, and goes on."""
+        return any(alive(marked) for marked in (self.supervisor, *self.workers.values()))
 
     def living(self) -> dict[str, dict[str, Any]]:
         """The workers that still run."""
