@@ -357,6 +357,51 @@ def test_versions_that_disagree_about_a_column_are_read_and_packed(ws) -> None:
     assert after["age"].tolist()[:3] == ["0.0", "1-10", "2.0"]
 
 
+def test_versions_whose_labels_are_of_other_types_do_not_change_each_others_figures(ws) -> None:
+    """0 and 1, False and True, 0.0 and 1.0, yes and no: each is judged as if it were alone, from many files and from packed ones."""
+    from aiplat.release.judging import judge
+
+    labels = {3: (0, 1), 4: (False, True), 5: (0.0, 1.0), 6: ("no", "yes")}
+    names = {3: ["0", "1"], 4: ["False", "True"], 5: ["0", "1"], 6: ["no", "yes"]}
+    draw, rows, told = np.random.default_rng(0), 60, []
+    with journal_of(ws) as journal:
+        for version, pair in labels.items():
+            for part in range(2):
+                came = draw.random(rows) < 0.5
+                said = np.where(draw.random(rows) < 0.8, came, ~came)
+                values = np.array([pair[int(one)] for one in said], dtype=object if version == 6 else None)
+                scores = np.column_stack([np.where(said, 0.2, 0.8), np.where(said, 0.8, 0.2)])
+                whole = SimpleNamespace(prediction=values, scores=scores, classes=names[version])
+                flag = {"flag": came if version == 3 else np.array(["yes", "no"] * (rows // 2), dtype=object)}
+                name = f"{version}-{part}"
+                journal.add(name, version, str(version) * 64, "main", flag, whole, MARCH + part, 0.001)
+                journal.flush(60)
+                truths = [names[version][int(one)] for one in came]
+                told.append(pd.DataFrame({"request_id": name, "row": range(rows), "y": truths, "right": came == said}))
+    known = pd.concat(told, ignore_index=True)
+    truth("loans", known, target="y", row="row")
+    share = known.groupby(known["request_id"].str[0])["right"].mean()
+
+    def check() -> None:
+        for version, (_, positive) in names.items():
+            frame = predictions.read(ws, "loans", versions=[version], truth=True)
+            about = predictions.About("loans", version, str(version) * 64, "binary", positive)
+            measured = judge(frame, about, names=["accuracy"]).measures["accuracy"]
+            assert measured.value == pytest.approx(share[str(version)]) and measured.n == 2 * rows
+        flags = predictions.read(ws, "loans", versions=[3])["flag"]
+        assert set(flags) == {"True", "False"}
+
+    check()
+    (day,) = segments.days(predictions.folder(ws, "loans"))
+    assert (
+        segments.pack(day, few=2) == 8 and len(segments.live(day)) == 4
+    )  # no file holds values of another type than were written
+    check()
+    # alone, and when asked for a time in which there is nothing
+    assert predictions.read(ws, "loans", until="2026-03-01").empty
+    assert predictions.read(ws, "loans", since="2026-02-28", until="2026-03-02")["version"].nunique() == 4
+
+
 def test_midnight_and_a_request_in_the_middle_of_it(ws) -> None:
     with journal_of(ws) as journal:
         add(journal, "before", at=MARCH - 0.000001, rows=2)

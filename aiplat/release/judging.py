@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SELECTION', 'classes_of', 'positive_of', 'scores_of', 'outcome_of', 'without_strange', 'Judged', 'judge', 'Treatment',
-           'treatment']
+           'groups_of', 'treatment']
 
 # %% ../../nbs/release/judging.ipynb #f6c5168a
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
-from .predictions import About
+from .predictions import BASE, About
 from ..trust.intervals import Measure, undefined
 from ..trust.metrics import METRICS, Outcome, label, measure, outcome
 
@@ -191,6 +191,24 @@ class Treatment:
         return self._audit(criterion).judged(criterion, by, bound)
 
 
+def groups_of(frame: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
+    """The columns to make groups by, as the model knows them.
+
+    Parameters
+    ----------
+    frame
+        Records, as `predictions.read` gives them: where a column of the model is called as one of the log's own, it has kept its ``in_``.
+    by
+        The model's names.
+    """
+    own = {*BASE, "prediction", "truth", "number", "truth_time"}
+    meant = {
+        name: f"in_{name}" if f"in_{name}" in frame and (name in own or name.startswith("score_")) else name
+        for name in by
+    }
+    return frame[list(meant.values())].set_axis(list(meant), axis=1)
+
+
 def treatment(frame: "pd.DataFrame", about: About, by: Sequence[str], *, min_group: int = 30) -> Treatment:
     """Audit records of one version.
 
@@ -223,7 +241,7 @@ def treatment(frame: "pd.DataFrame", about: About, by: Sequence[str], *, min_gro
 
     def audited(rows: "pd.DataFrame", true: Any, scores: Any = None) -> "Audit":
         said = rows["prediction"].to_numpy(dtype=float) if about.task == "regression" else rows["prediction"].map(label)
-        return audit_predictions(rows[list(by)], true, said, scores=scores, **options)
+        return audit_predictions(groups_of(rows, by), true, said, scores=scores, **options)
 
     selected = frame["prediction"] if about.task == "regression" else frame["prediction"].map(label)
     answered = audited(frame, selected)

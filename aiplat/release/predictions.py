@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def period(since: When, until: When) -> tuple[datetime | None, datetime | None]:
         raise UsageError(f"the time from {since} until {until or 'now'} is none", "give --since a time before --until")
     return first, last
 
-# %% ../../nbs/release/predictions.ipynb #b02d23f1
+# %% ../../nbs/release/predictions.ipynb #c8c87079
 BASE = ("request_id", "row", "time", "version", "model_digest", "role", "key", "seconds")
 _EMPTY = (
     "SELECT NULL::VARCHAR AS request_id, 0::INTEGER AS row, NULL::TIMESTAMPTZ AS time, 0::BIGINT AS version, NULL::VARCHAR AS model_digest, "
@@ -124,7 +124,68 @@ def as_list(paths: Iterable[Path]) -> str:
     plain = (re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''") for path in paths)
     return ", ".join(f"'{path}'" for path in plain)
 
+# %% ../../nbs/release/predictions.ipynb #b02d23f1
+_Shape = tuple[tuple[str, str], ...]
 
+
+@cache
+def _known(shape: _Shape) -> _Shape:
+    """The same shape, once in memory for all files that have it."""
+    return shape
+
+
+@lru_cache(50_000)
+def _shape_at(path: str, written: int) -> _Shape:
+    import pyarrow.parquet as pq
+
+    kinds = {"null": "", "large_string": "string"}
+    return _known(tuple((one.name, kinds.get(str(one.type), str(one.type))) for one in pq.read_schema(path)))
+
+
+def _shape(file: Path) -> _Shape:
+    """Columns and types of a file; a column of gaps alone has the type "". Nothing where it cannot be read: the database says why."""
+    try:
+        path = str(file)
+        return _shape_at(path, os.stat(path).st_mtime_ns)  # a file never changes; another may come under its name
+    except (OSError, ValueError):
+        return ()
+
+
+def _as_text(name: str, kind: str) -> str:
+    """A column as text, in SQL: truth values, and the numbers that name classes, as `aiplat.trust.metrics.label` writes them."""
+    column = '"' + name.replace('"', '""') + '"'
+    text = f"{column}::VARCHAR"
+    if kind == "bool":
+        text = f"CASE WHEN {column} THEN 'True' WHEN NOT {column} THEN 'False' END"
+    elif kind == "double" and name == "prediction":
+        whole = f"{column} = trunc({column}) AND abs({column}) < 1e18"
+        text = f"CASE WHEN {whole} THEN {column}::BIGINT::VARCHAR ELSE {text} END"
+    return f"{text} AS {column}"
+
+
+def _together(files: Sequence[Path]) -> str:
+    """Files as one table in SQL: no value depends on which types the same column has in other files."""
+    shapes = [_shape(file) for file in files]
+    distinct = set(shapes)
+    every = "read_parquet([{}], union_by_name = {}, hive_partitioning = false)"
+    if len(distinct) == 1:
+        return f"SELECT * FROM {every.format(as_list(files), 'false')}"
+    kinds: dict[str, set[str]] = {}
+    for name, kind in {pair for shape in distinct for pair in shape}:
+        kinds.setdefault(name, set()).add(kind)
+    mixed = [name for name in kinds if name not in BASE and len(kinds[name] - {""}) > 1]
+    odd = sorted(name for name in mixed if kinds[name] - {"", "int64", "double"})  # numbers may stand beside numbers
+    groups: dict[_Shape, list[Path]] = {}
+    for file, shape in zip(files, shapes, strict=True):
+        groups.setdefault(tuple(pair for pair in sorted(shape) if pair[0] in odd), []).append(file)
+    parts = []
+    for group, members in groups.items():
+        texts = ", ".join(_as_text(name, kind) for name, kind in group if kind)
+        replaced = f" REPLACE ({texts})" if texts else ""
+        parts.append(f"SELECT *{replaced} FROM {every.format(as_list(members), 'true')}")
+    return " UNION ALL BY NAME ".join(parts)
+
+# %% ../../nbs/release/predictions.ipynb #87d15593
 def _views(home: Path, since: datetime | None, until: datetime | None) -> dict[str, str]:
     days = segments.days(
         home, since.strftime("%Y-%m-%d") if since else "", until.strftime("%Y-%m-%d") if until else "9999"
@@ -136,7 +197,7 @@ def _views(home: Path, since: datetime | None, until: datetime | None) -> dict[s
     where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
     every = "read_parquet([{}], union_by_name = true, hive_partitioning = false)"
     return {
-        "predictions": f"SELECT * FROM {every.format(as_list(said))}{where}" if said else _EMPTY,
+        "predictions": f"SELECT * FROM ({_together(said)}){where}" if said else _EMPTY,
         "truths": f"SELECT * FROM {every.format(as_list(true))}" if true else _NO_TRUTH,
         "latest": _LATEST,
         "joined": _JOINED,

@@ -9,12 +9,14 @@ __all__ = ['COUNTED', 'Rows', 'Rails', 'read_rails', 'parse_limits', 'told', 'Fo
 # %% ../../../nbs/release/serving/limits.ipynb #75a8f54a
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UserError, nearest
 from ...core.settings import Settings
+from .meters import BUCKETS
 from .sequential import ALPHA, log_evidence, rate_interval, wider
 from .standing import Standing, View
 from .truth import Judged, always
@@ -114,7 +116,7 @@ def parse_limits(text: str, complain: Complain) -> list[Rule]:
         raise complain(f"'{double}' stands there twice", "write it once")
     return rules
 
-
+# %% ../../../nbs/release/serving/limits.ipynb #9ed5cbdc
 def _limit(piece: str, complain: Complain) -> list[Rule]:
     match, example = COMPARISON.match(piece), "error_rate <= 0.01"
     if not match:
@@ -123,7 +125,7 @@ def _limit(piece: str, complain: Complain) -> list[Rule]:
     if name in criterion_names():
         return parse_fairness(piece, complain)
     if name in metric_names():
-        return parse_metrics(piece, complain)
+        return _metric(piece, complain)
     latency = re.fullmatch(r"p(\d{2}(?:\.\d{1,2})?)", name)
     if not latency and name not in COUNTED:
         known = [*COUNTED, "p50", "p95", "p99", *metric_names(), *criterion_names()]
@@ -137,7 +139,23 @@ def _limit(piece: str, complain: Complain) -> list[Rule]:
             f"'{bound}{match['rest']}' in '{piece}' is not {said}", f"write {name} <= {'200ms' if latency else '0.01'}"
         )
     value = float(number[1]) * (_TIMES[number[2]] if latency else 0.01 if number[2] else 1.0)
+    if latency and value > BUCKETS[-1]:
+        raise complain(
+            f"'{piece}' cannot be judged: what takes longer than {BUCKETS[-1]:g}s is not told apart",
+            f"write {name} <= {BUCKETS[-1]:.0f}s or less",
+        )
     return [Rule("latency" if latency else "count", name, op, value)]
+
+
+def _metric(piece: str, complain: Complain) -> list[Rule]:
+    from aiplat.trust.metrics import METRICS
+
+    rules = parse_metrics(piece, complain)
+    for rule in rules:
+        right = ">=" if METRICS[rule.name].direction == "maximize" else "<="
+        if right[0] not in rule.op:
+            raise complain(f"'{rule.text}' asks for the bad ones", f"write {rule.name} {right} {rule.bound:g}")
+    return rules
 
 
 def told(rule: Rule) -> str:
@@ -216,8 +234,13 @@ def judge_counts(rule: Rule, one: Standing, seen: View, rails: Rails) -> Found:
         quantile = float(rule.name[1:]) / 100
         events, bound = one.slower(rule.bound), 1 - quantile
         ok, low, high = share_above(events, requests, bound, rails.alpha)
+        most = int(sum(load.counts[bisect_right(BUCKETS, rule.bound) : -1]))  # with those that may have taken longer
+        if most > events:
+            kept, _, high = share_above(most, requests, bound, rails.alpha)
+            ok = ok if ok is False or kept else None
         value = load.quantile(quantile)
-        text = f"{rule.name} is {1000 * (value or 0):.3g} ms, {100 * events / max(1, requests):.3g} % take longer than {1000 * rule.bound:g} ms"
+        shares = " to ".join(f"{100 * n / max(1, requests):.3g}" for n in sorted({events, most}))
+        text = f"{rule.name} is {1000 * (value or 0):.3g} ms, {shares} % take longer than {1000 * rule.bound:g} ms"
         return Found(
             told(rule),
             one.version,
@@ -280,7 +303,9 @@ def judge_fairness(rule: Rule, version: int, rows: "pd.DataFrame", task: str, po
     """
     from statistics import NormalDist
 
+    from aiplat.release.judging import groups_of
     from aiplat.trust.audit import audit_predictions
+    from aiplat.trust.metrics import label
 
     by, absent = " & ".join(rule.by), [name for name in rule.by if name not in rows.columns]
     if absent:
@@ -291,18 +316,21 @@ def judge_fairness(rule: Rule, version: int, rows: "pd.DataFrame", task: str, po
         return Found(
             told(rule), version, None, f"{len(used):,} rows are known, {rails.minimum:,} are needed", {"n": len(used)}
         )
-    said = [str(value) for value in used["prediction"]] if task != "regression" else used["prediction"].to_numpy(float)
+    said = (
+        [label(value) for value in used["prediction"]] if task != "regression" else used["prediction"].to_numpy(float)
+    )
     true = (
-        (used["truth"].astype(str) if task != "regression" else used["number"].to_numpy(float))
+        (used["truth"].map(label) if task != "regression" else used["number"].to_numpy(float))
         if needs_truth(rule)
         else said
     )
-    smallest = int(used.groupby(list(rule.by), dropna=False).size().min())
+    people = groups_of(used, rule.by)
+    smallest = int(people.groupby(list(rule.by), dropna=False).size().min())
     level = 2 * NormalDist().cdf(min(7.0, wider(max(1, smallest), rails.alpha))) - 1
     asked = f"{rule.name} {rule.op} {rule.bound:g}"
     try:
         found = audit_predictions(
-            used, list(true), list(said), by=by, positive=positive or None, task=task, criteria=asked, level=level
+            people, list(true), list(said), by=by, positive=positive or None, task=task, criteria=asked, level=level
         )
         verdict, disparity = found.verdicts[rule.name][by], found.criteria[rule.name][by]
     except (UserError, KeyError) as error:
