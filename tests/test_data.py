@@ -389,6 +389,9 @@ BROKEN_CONTRACTS = [
     ("columns:\n  a: {drop_invalid_rows: true}\n", "'drop_invalid_rows'", ""),
     ("columns:\n  a: {}\nadd_missing_columns: true\n", "line 3: 'add_missing_columns'", ""),
     ("columns:\n  a: {}\nstrict: filter\n", "line 3: strict is neither", ""),
+    ("columns:\n  a: {}\nunique: true\n", "line 3: unique does not take True", "unique: [id, day]"),
+    ("columns:\n  a: {}\nunique: [a, 1]\n", "line 3: unique does not take", "unique: [id, day]"),
+    ("columns:\n  a: {}\n  '[a': {regex: true}\n", "line 3: the pattern is broken", "regular expression"),
     ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\ncolumns: {}\n", "line 1: 'a' is not applied", ""),
 ]
 

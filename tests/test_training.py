@@ -102,6 +102,8 @@ MISTAKES = {
     "too many folds for a class": (dict(target="rare"), "leave rare classes out"),
     "dates": (dict(target=HOSTILE[5]), ""),
     "one value": (dict(target=HOSTILE[9]), "choose another"),
+    "a seed below 0": (dict(target="binary", seed=-1), "--seed 0"),
+    "a seed that no model takes": (dict(target="binary", seed=2**32), "--seed 0"),
     "gaps in the target": (dict(target=HOSTILE[0]), "leave those rows out"),
 }
 
@@ -139,10 +141,22 @@ def test_test_data_must_look_like_the_training_data() -> None:
         (table.assign(binary="vielleicht"), "the label 'vielleicht'"),
         (table.head(0), "no rows"),
         (table.assign(binary=None), "misses 'binary' in 240 rows"),
+        (table.assign(**{HOSTILE[8]: "unknown"}), "cannot be read as numbers"),
+        (table.assign(**{HOSTILE[8]: pd.Timestamp(2026, 5, 1)}), "cannot be read as numbers"),
+        (table.assign(**{HOSTILE[5]: 3}), "cannot be read as dates"),
     ):
         with pytest.raises(UserError, match=said):
             pose(table, "binary", test=test)
-    assert len(pose(table, "binary", test=table.head(10)).test) == 10
+    for test in (
+        table.head(10),
+        table.head(10).assign(**{HOSTILE[8]: "7", HOSTILE[0]: None, HOSTILE[5]: "2026-05-01"}),
+    ):
+        assert len(pose(table, "binary", test=test).test) == 10
+    for value, said in (("n/a", "'regression' cannot be read as numbers"), (np.inf, "infinite in 240 rows")):
+        with pytest.raises(UserError, match=said):
+            pose(table, "regression", test=table.assign(regression=value))
+    with pytest.raises(UserError, match="infinite in 1 of 240 rows"):
+        pose(table.assign(regression=[np.inf, *table["regression"][1:]]), "regression")
 
 
 @given(st.lists(st.integers(0, 3), min_size=8, max_size=200), st.integers(0, 5), st.floats(0.05, 0.9))

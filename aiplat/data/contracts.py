@@ -66,7 +66,8 @@ def failures(frame: "pd.DataFrame", contract: Contract) -> list[Failure]:
     """
     frame = frame.reset_index(drop=True)
     found: list[Failure] = []
-    ready: dict[str, tuple[str, pd.Series]] = {}  # column of the data: its name in the contract, and its values
+    values: dict[str, pd.Series] = {}  # of every column that has a block, in the type that the block wants
+    blocks: list[tuple[str, str]] = []  # column of the data, and a block for it; with patterns there can be several
     for name, rules in contract.columns.items():
         matched = (
             [c for c in frame.columns if re.match(name, c)] if rules.get("regex") else [c for c in frame if c == name]
@@ -76,12 +77,12 @@ def failures(frame: "pd.DataFrame", contract: Contract) -> list[Failure]:
             hint = [near] if near.startswith("did you") and not rules.get("regex") else []
             found.append(Failure(name, "is missing", contract.lines.get((name,)), len(frame), hint))
         for column in matched:
-            values, wrong = _as_wanted(frame[column], contract, name)
+            values[column], wrong = _as_wanted(values.get(column, frame[column]), contract, name)
             found += wrong
             if not any(failure.rule.startswith("dtype") for failure in wrong):
-                ready[column] = (name, values)
-    found += _pandera_failures(contract, ready)
-    named = [c for c in frame.columns if c in ready or any(f.column == c for f in found)]
+                blocks.append((column, name))
+    found += _joint_failures(contract, frame, values) + _pandera_failures(contract, blocks, values)
+    named = [c for c in frame.columns if c in values]
     if contract.top.get("strict"):
         extra = [str(c) for c in frame if c not in named]
         found += [Failure(c, "strict: true", contract.lines.get(("strict",)), len(frame), []) for c in extra]
@@ -102,7 +103,10 @@ def _to_number(column: "pd.Series") -> "pd.Series":
 def _to_time(column: "pd.Series", utc: bool = False) -> "pd.Series":
     import pandas as pd
 
-    return pd.to_datetime(column, errors="coerce", utc=utc, format="ISO8601")
+    try:
+        return pd.to_datetime(column, errors="coerce", utc=utc, format="ISO8601")
+    except ValueError:  # several time zones, and a type without one: which clock would it be?
+        return pd.Series(pd.NaT, index=column.index, name=column.name)
 
 
 COERCE: "dict[str, Callable[[pd.Series], pd.Series]]" = {
@@ -133,7 +137,7 @@ def _as_wanted(column: "pd.Series", contract: Contract, name: str) -> "tuple[pd.
         return plain, [_failure(plain[broken], f"dtype: {dtype}", line)] if broken.any() else []
     if contract.columns[name].get("coerce") and kind in COERCE:
         made = COERCE[kind](plain)
-        broken = made.isna() & plain.notna()
+        broken = (made.isna() | (made % 1 != 0) if kind == "int64" else made.isna()) & plain.notna()
         return made, [_failure(plain[broken], f"coerce to {dtype}", line)] if broken.any() else []
     return plain, [Failure(str(column.name), f"dtype: {dtype}", line, len(column), [f"it is {found.split('[')[0]}"])]
 
@@ -144,51 +148,61 @@ def _failure(wrong: "pd.Series", rule: str, line: int | None) -> Failure:
     return Failure(str(wrong.name), rule, line, len(wrong), [str(value)[:40] for value in top])
 
 # %% ../../nbs/data/contracts.ipynb #732a2c14
-def _pandera_failures(contract: Contract, ready: "dict[str, tuple[str, pd.Series]]") -> list[Failure]:
+def _joint_failures(contract: Contract, frame: "pd.DataFrame", values: "dict[str, pd.Series]") -> list[Failure]:
+    """What repeats in the columns that must be unique together, or which of them is not there."""
+    written, line = contract.top.get("unique"), contract.lines.get(("unique",))
+    joint = [written] if isinstance(written, str) else written or []
+    rule, title = f"unique: {_compact(written)}", ", ".join(joint)
+    if absent := [name for name in joint if name not in frame.columns]:
+        return [Failure(name, rule, line, len(frame), [nearest(name, frame.columns)]) for name in absent]
+    if not joint:
+        return []
+    together = frame[joint].assign(**{name: values[name] for name in joint if name in values})
+    try:
+        again = together[together.duplicated(keep=False)]
+    except TypeError:  # lists
+        return [Failure(title, rule, line, len(frame), ["it cannot be applied to this type"])]
+    if again.empty:
+        return []
+    return [_failure(again.astype("str").agg(" · ".join, axis=1).rename(title), "unique", line)]
+
+
+def _pandera_failures(
+    contract: Contract, blocks: list[tuple[str, str]], values: "dict[str, pd.Series]"
+) -> list[Failure]:
     import pandas as pd
     import pandera.pandas as pa
 
     columns = {}
-    for column, (name, _) in ready.items():
+    for number, (_, name) in enumerate(blocks):
         rules, kind = contract.columns[name], kind_of_rule(contract, name)
         checks = [make_check(contract, name, key, kind) for key in rules if key in CHECKS or key in SHORT]
-        columns[column] = pa.Column(
+        columns[number] = pa.Column(
             checks=checks, nullable=rules.get("nullable", False), unique=rules.get("unique", False)
         )
-    frame = pd.DataFrame({column: values for column, (_, values) in ready.items()})
-    joint = contract.top.get("unique")
-    joint = [joint] if isinstance(joint, str) else joint
+    frame = pd.DataFrame({number: values[column] for number, (column, _) in enumerate(blocks)})
     found: list[Failure] = []
-    if joint and set(joint) <= set(frame.columns):
-        again = frame.duplicated(joint, keep=False)
-        if again.any():
-            line = contract.lines.get(("unique",))
-            found.append(
-                _failure(
-                    frame[again].astype("str")[joint].agg(" · ".join, axis=1).rename(", ".join(joint)), "unique", line
-                )
-            )
     try:
         pa.DataFrameSchema(columns).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as errors:
         for error in errors.schema_errors:
-            column = str(error.schema.name)
-            name, values = ready[column]
+            column, name = blocks[error.schema.name]
+            held = values[column]
             if isinstance(error.check, pa.Check):
                 key = str(error.check.title)
                 rule, line = f"{key}: {_compact(contract.columns[name].get(key))}", contract.lines.get((name, key))
                 if error.reason_code.name == "CHECK_ERROR":
-                    found.append(Failure(column, rule, line, len(values), ["it cannot be applied to this type"]))
+                    found.append(Failure(column, rule, line, len(held), ["it cannot be applied to this type"]))
                     continue
-                passed = error.check(values).check_output  # without the missing values
-                wrong = values[passed.index[~passed.astype("bool")]] if isinstance(passed, pd.Series) else values
+                passed = error.check(held).check_output  # without the missing values
+                wrong = held[passed.index[~passed.astype("bool")]] if isinstance(passed, pd.Series) else held
                 found.append(_failure(wrong, rule, line))
             elif error.reason_code.name == "SERIES_CONTAINS_NULLS":
                 line = contract.lines.get((name, "nullable")) or contract.lines.get((name,))
-                found.append(Failure(column, "nullable: false", line, int(values.isna().sum()), []))
+                found.append(Failure(column, "nullable: false", line, int(held.isna().sum()), []))
             else:
-                again = values.duplicated(keep=False)
-                found.append(_failure(values[again], "unique: true", contract.lines.get((name, "unique"))))
+                again = held.duplicated(keep=False)
+                found.append(_failure(held[again], "unique: true", contract.lines.get((name, "unique"))))
     return found
 
 

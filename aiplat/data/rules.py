@@ -66,13 +66,13 @@ def _infer_column(column: "pd.Series") -> dict[str, Any]:
     present = column.dropna()
     if kind in ("int64", "uint64", "float64"):
         values = present.astype("float64")
-        values = values[values.abs() < math.inf]
+        finite = bool((values.abs() < math.inf).all())  # no range has room for an infinite value
         distinct = present.nunique()
         if kind == "int64" and distinct == 2:
             rule["isin"] = sorted(int(value) for value in present.unique())
         elif kind != "float64" and distinct == len(present) >= 50:
             rule["unique"] = True
-        elif len(values):
+        elif finite and len(values):
             rule["in_range"] = _widened(float(values.min()), float(values.max()), whole=kind != "float64")
     elif kind == "text":
         texts = present.astype("str")
@@ -277,6 +277,10 @@ def _check_contract(contract: Contract) -> None:
     for key in ("strict", "ordered"):
         if not isinstance(contract.top.get(key, False), bool):
             raise contract.error((key,), f"{key} is neither true nor false", f"write {key}: true or {key}: false")
+    joint = contract.top.get("unique")
+    texts = [joint] if isinstance(joint, str) else joint
+    if joint is not None and not (texts and isinstance(texts, list) and all(isinstance(name, str) for name in texts)):
+        raise contract.error(("unique",), f"unique does not take {joint!r}"[:120], "write it as unique: [id, day]")
     for name, rules in contract.columns.items():
         for key, value in rules.items():
             if key not in COLUMN_KEYS:
@@ -286,10 +290,19 @@ def _check_contract(contract: Contract) -> None:
                 raise contract.error(
                     (name, key), f"{key} is neither true nor false", f"write {key}: true or {key}: false"
                 )
+        if rules.get("regex"):
+            _check_pattern(contract, (name,), name)
         kind = kind_of_rule(contract, name)
         for key in rules:
             if key in CHECKS or key in SHORT:
                 make_check(contract, name, key, kind)
+
+
+def _check_pattern(contract: Contract, place: tuple[str, ...], pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise contract.error(place, f"the pattern is broken ({error})", "mend the regular expression") from None
 
 # %% ../../nbs/data/rules.ipynb #b59bbacf
 KINDS = {"int": "int64", "uint": "int64", "float": "float64", "double": "float64", "str": "text", "string": "text"}
@@ -331,10 +344,7 @@ def make_check(contract: Contract, name: str, key: str, kind: str) -> "pa.Check"
     if (wanted and not isinstance(value, wanted)) or (form == "value" and isinstance(value, dict | list)):
         raise contract.error(place, f"{key} does not take {value!r}"[:120], f"write it as {key}: {example[form]}")
     if form == "pattern":
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise contract.error(place, f"the pattern is broken ({error})", "mend the regular expression") from None
+        _check_pattern(contract, place, value)
     inner = "int64" if check == "str_length" else kind
     try:
         if isinstance(value, dict):

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UserError, nearest
+from .columns import Columns, kind_of, usable_columns
 from ..trust.metrics import label
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from aiplat.training.columns import Columns
 
 # %% ../../nbs/training/problem.ipynb #106a3c69
 def named(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -64,7 +63,7 @@ def infer_task(values: "pd.Series", target: str) -> str:
     Raises
     ------
     UserError
-        When values are missing, all the same, or dates.
+        When values are missing, infinite, all the same, or dates.
     """
     import pandas as pd
 
@@ -76,6 +75,11 @@ def infer_task(values: "pd.Series", target: str) -> str:
         raise UserError(
             f"the target '{target}' is missing in {missing:,} of {len(values):,} rows",
             f"fill them, or leave those rows out: data.dropna(subset=[{target!r}])",
+        )
+    if infinite := _infinite(values):
+        raise UserError(
+            f"the target '{target}' is infinite in {infinite:,} of {len(values):,} rows",
+            "no error can be measured there: leave those rows out",
         )
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
         raise UserError(f"the target '{target}' holds dates or durations", "make it a number or a class first")
@@ -91,6 +95,11 @@ def infer_task(values: "pd.Series", target: str) -> str:
         return "multiclass"
     whole = bool((values == values.round()).all())
     return "multiclass" if whole and len(distinct) <= MOST_WHOLE_NUMBERS else "regression"
+
+
+def _infinite(values: "pd.Series") -> int:
+    """How many of the numbers are infinite."""
+    return int(np.isinf(values.to_numpy(dtype=float, na_value=np.nan)).sum()) if values.dtype.kind == "f" else 0
 
 # %% ../../nbs/training/problem.ipynb #7a9bb5d8
 def classes_of(values: "pd.Series", positive: Any = None) -> tuple[str, ...]:
@@ -258,7 +267,9 @@ def _check_classes(codes: NDArray[Any], classes: Sequence[str], folds: int, targ
         )
 
 # %% ../../nbs/training/problem.ipynb #fb1326d3
-def _check_test(test: "pd.DataFrame", target: str, classes: Sequence[str], features: Sequence[str]) -> None:
+def _check_test(
+    test: "pd.DataFrame", target: str, classes: Sequence[str], features: Sequence[str], data: "pd.DataFrame"
+) -> None:
     """Rows given to be judged on must look like those to learn from."""
     for name in (target, *features):
         if name not in test.columns:
@@ -271,6 +282,28 @@ def _check_test(test: "pd.DataFrame", target: str, classes: Sequence[str], featu
     if strange:
         odd = sorted(strange)[0]
         raise UserError(f"the test data has the label '{odd}', which no training row has", nearest(odd, classes))
+    if not classes and (infinite := _infinite(test[target])):
+        raise UserError(f"the test data's '{target}' is infinite in {infinite:,} rows", "leave those rows out")
+    unlike = [] if classes or kind_of(test[target]) == "number" else [target]
+    if unlike := unlike + [name for name in features if not _reads_alike(test[name], data[name])]:
+        raise UserError(
+            f"the test data's '{unlike[0]}' cannot be read as {kind_of(data[unlike[0]])}s, which the training data has there",
+            "make both alike, with gaps where there is no value",
+        )
+
+
+def _reads_alike(test: "pd.Series", train: "pd.Series") -> bool:
+    """Whether values can be read as what the training rows hold; as a text every plain value can."""
+    wanted, found = kind_of(train), kind_of(test)
+    if found in (wanted, "empty") or wanted not in ("number", "date"):
+        return True
+    from aiplat.training.candidates import as_dates, as_numbers
+
+    try:
+        (as_numbers if wanted == "number" else as_dates)(test)
+        return found == "text"
+    except (ValueError, TypeError):
+        return False
 
 # %% ../../nbs/training/problem.ipynb #9c87536c
 def pose(
@@ -314,10 +347,11 @@ def pose(
     UserError
         For everything that would make the search fail or its result meaningless.
     """
-    from aiplat.training.columns import Columns, usable_columns
     from aiplat.trust.metrics import default_metric, encode
     from aiplat.trust.metrics import metric as find_metric
 
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{seed} is no seed", "give a whole number from 0 to 4294967295: --seed 0")
     data, test = named(data), None if test is None else named(test)
     _check_names(data, target, drop)
     task = infer_task(data[target], target)
@@ -336,7 +370,7 @@ def pose(
     features = features if raw else [name for name in features if name in columns.names]
     if not features:
         raise UserError("no column is left to learn from", "drop fewer columns")
-    _check_test(test, target, classes, features)
+    _check_test(test, target, classes, features, data)
     count = folds or (5 if len(data) <= 50_000 else 3)
     if not 2 <= count <= 20:
         raise UserError(f"{count} folds are not possible", "give a number from 2 to 20")

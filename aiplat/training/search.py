@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import UsageError, UserError
+from ..core.errors import UsageError, UserError, nearest
 from ..core.workspace import Workspace, workspace
+from ..data.columns import content
 from ..data.sources import Data, describe_source, read
 from .driving import Drive, Interrupt, Recorder, record_of, seconds_of
 from .fair import Demand, FairRows, audit_fold, demand, levers, read_fair, with_levers
@@ -33,6 +34,8 @@ from ..trust.metrics import metric as find_metric
 from ..trust.metrics import label, outcome
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from aiplat.core.pool import Pool
     from aiplat.training.runs import Logged
 
@@ -353,20 +356,42 @@ def train(
     clock, rule = (time.monotonic(), seconds_of(budget)), read_fair(fair, by)
     ws = workspace()
     made = run_cell(cell, namespace) if cell else None
-    frame, held = read(data), None if test is None else read(test)
+    frame, held = _kept(data), None if test is None else _kept(test)
     problem = pose(
         frame, target, test=held, holdout=holdout, drop=drop or (), positive=positive,
         metric=metric, folds=folds, seed=seed, raw=made is not None,
     )  # fmt: skip
     if rule and metric is None and problem.task == "binary":
         problem = replace(problem, metric="accuracy")  # a ranking cannot be weighed against decisions
-    asked = demand(rule, by or [], problem) if rule else None
+    asked = _asked(rule, by or [], problem)
     own = own_model(*made, problem, ws.settings.trusted_types) if made else None
     schedule, limit = _plan(problem, own, candidates, trials, clock[1], seed, asked)
     about: dict[str, Any] = {"seed": seed, "name": name, "cell": cell, "data": describe_source(data)}
     about["tags"] = {"aiplat.fair": asked.rule.text, "aiplat.by": json.dumps(list(asked.by))} if asked else {}
     notes = [str(frame.attrs["synthetic"])] if "synthetic" in frame.attrs else []
     return _searched(ws, problem, schedule, own, about, notes, (clock[0], limit))
+
+# %% ../../nbs/training/search.ipynb #9416abbb
+def _kept(data: Data) -> "pd.DataFrame":
+    """The rows, unless no snapshot holds them. A search ends with one, of every column: learned from, dropped or neither."""
+    frame = read(data)
+    for column in (frame.iloc[:, position] for position in range(frame.shape[1])):
+        if column.dtype.kind in "biufmM":  # numbers, truth values and times are never in doubt
+            continue
+        try:
+            content(column)
+        except UserError as error:
+            todo = "make it text, numbers or dates in the data, or take it out there: a dropped column is kept too"
+            raise UserError(error.what, todo) from None
+    return frame
+
+
+def _asked(rule: Any, by: list[str], problem: Problem) -> Demand | None:
+    """What a bound demands, of columns that the rows to be judged on have as well."""
+    asked = demand(rule, by, problem) if rule else None
+    if unknown := [column for column in (asked.by if asked else ()) if column not in problem.test.columns]:
+        raise UserError(f"the test data has no column '{unknown[0]}'", nearest(unknown[0], problem.test.columns))
+    return asked
 
 # %% ../../nbs/training/search.ipynb #44ed706c
 def _searched(
