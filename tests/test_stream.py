@@ -643,7 +643,7 @@ def test_one_message_does_not_stop_the_others(here, brokers: str) -> None:
 def test_a_message_that_kills_is_buried_alone(here, brokers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kafka does not count: what a process had in hand when it died is on disk."""
     from aiplat.release.stream import scorer_of, version_of
-    from aiplat.release.streaming import running
+    from aiplat.release.streaming import kafka, running
     from aiplat.release.streaming.places import address
 
     class Killed(BaseException):
@@ -666,7 +666,8 @@ def test_a_message_that_kills_is_buried_alone(here, brokers: str, monkeypatch: p
         stream = running.Stream(at, to, dead, "risky", scorer, report, Path.cwd() / "state", ("who",), 1000, 0.5)
         try:
             stream.run(idle=2)
-            break
+            if not sum(kafka.lag(at, "risky").values()):  # else nothing came for two seconds on a busy machine
+                break
         except Killed:
             monkeypatch.setattr(Path, "unlink", unlink)
             deaths += 1
