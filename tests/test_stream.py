@@ -283,7 +283,7 @@ def test_kafka_into_a_table_each_answer_once(here, brokers: str) -> None:
         "to": table,
         "name": "table",
         "batch": 100,
-        "idle": 2,
+        "limit": 1000,
     }
     commit = kafka.KafkaSource.done
     kafka.KafkaSource.done = lambda self, messages: None  # type: ignore[method-assign]
@@ -623,7 +623,7 @@ def test_one_message_does_not_stop_the_others(here, brokers: str) -> None:
     came[1] = came[1].replace(b'"DEEP"', b"[" * 300 + b"]" * 300)
     came += [b"\xff\x00avro" * 10, b"?" * 50_000]
     produce(brokers, "odd", came)
-    words: dict[str, Any] = {"from_": f"kafka://{brokers}/odd", "keep": ["who"], "idle": 2}
+    words: dict[str, Any] = {"from_": f"kafka://{brokers}/odd", "keep": ["who"], "limit": len(came)}
     done = run("credit", to=f"kafka://{brokers}/odd.said", name="odd", **words)
     assert (done.answered, done.buried, done.left) == (4, 4, 0)
     dead = {number: json.loads(value) for number, _, value in drained(brokers, "odd.said.dead")}
