@@ -17,7 +17,7 @@ from ...core.errors import UserError, nearest
 from .bins import Bins
 from .encode import TooMany, check_crossed, columns_of, factor, levels_of, numbers_of
 from .expressions import Expression, expression, holds
-from ..metrics import Outcome
+from ..metrics import PARTNERS, Outcome
 from .tally import Tally, tally_codes
 
 _MOST_LABELS, _FEW_NUMBERS = 100, 20
@@ -169,9 +169,6 @@ def question(
     return Question(*both, tuple(names), **parts, task=task, positive=label, bins=bins)
 
 # %% ../../../nbs/trust/counting/chunks.ipynb #d06a8ff2
-_PARTNERS = {"0": ("0", "1"), "1": ("0", "1"), "False": ("False", "True"), "True": ("False", "True")}
-
-
 def classes_of(labels: Sequence[str], positive: str | None) -> tuple[str, ...]:
     """The classes for the labels that occur: of two the positive one second; of a single one its partner is guessed."""
     if len(labels) > 2:
@@ -180,12 +177,12 @@ def classes_of(labels: Sequence[str], positive: str | None) -> tuple[str, ...]:
         (only,) = labels or ("True",)
         if positive and positive != only:
             return only, positive
-        return _PARTNERS.get(only, (f"not {only}", only)) if not positive else (_other(only), only)
+        return PARTNERS.get(only, (f"not {only}", only)) if not positive else (_other(only), only)
     return tuple(sorted(labels, key=lambda name: name == positive)) if positive in labels else tuple(labels)
 
 
 def _other(label: str) -> str:
-    return next((name for name in _PARTNERS.get(label, ()) if name != label), f"not {label}")
+    return next((name for name in PARTNERS.get(label, ()) if name != label), f"not {label}")
 
 
 def _labels(chunk: Chunk, what: Expression, role: str) -> tuple[list[str], NDArray[Any]]:
